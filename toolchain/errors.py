@@ -1,0 +1,39 @@
+"""One base for every fault that is the input's, one format: *where: what is, what must be; what to do*.
+
+Our own mistakes are plain asserts; a user's mistake is a ToolchainError and never a traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ToolchainError(Exception):
+    """A fault of the input: `where` it is, `what` is wrong, what to `try_`; exit code 2 unless said otherwise."""
+
+    exit_code = 2
+
+    def __init__(self, where: str, what: str, try_: str = "") -> None:
+        self.where, self.what, self.try_ = where, what, try_
+        super().__init__(f"{where}: {what}" + (f"; {try_}" if try_ else ""))
+
+
+class GraphError(ToolchainError):
+    """The graph breaks a rule of the IR."""
+
+
+class UnsupportedError(ToolchainError):
+    """The model uses something this toolchain refuses by name."""
+
+
+class MissingToolError(ToolchainError):
+    """An external tool that the command needs is not on this machine; everything before it was done."""
+
+    exit_code = 3
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` did you mean 'x'?`-style hint for a misspelt name, or an empty string."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {near[0]!r}?" if near else ""
