@@ -1,0 +1,218 @@
+"""check(graph): every rule of the IR, run after load and after each pass. What passes here cannot overflow or be misread."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from toolchain.errors import GraphError
+
+from . import ops
+from .geometry import output_shape
+from .graph import Graph
+from .ops import Op, consts_of, inputs_of, where
+from .ranges import Range, output_range, type_range
+from .scales import output_scales, same_scales
+from .types import Const, Tensor
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+MAX_LOOKUP_BITS = 12
+MAX_SHIFT = 62
+MAX_MULTIPLIER = (1 << 47) - 1
+
+
+def check(graph: Graph) -> Graph:
+    """The graph itself, or GraphError naming the op and the rule that it breaks."""
+    check_with_ranges(graph)
+    return graph
+
+
+def check_with_ranges(graph: Graph) -> dict[str, Range]:
+    """As `check`; returns the value range of every data tensor by name."""
+    _name("graph", graph.name)
+    defined: dict[str, Tensor] = {}
+    ranges: dict[str, Range] = {}
+    consts: dict[str, Const] = {}
+
+    def define(tensor: Tensor, at: str) -> None:
+        _name(at, tensor.name)
+        if tensor.name in defined or tensor.name in consts:
+            raise GraphError(at, f"%{tensor.name} is defined twice")
+        if min(tensor.shape, default=1) < 1:
+            raise GraphError(at, f"shape {list(tensor.shape)} has an empty axis")
+        axis = tensor.qtype.axis
+        if axis is not None and (axis >= len(tensor.shape) or len(tensor.qtype.scales) != tensor.shape[axis]):
+            raise GraphError(
+                at, f"%{tensor.name} has {len(tensor.qtype.scales)} scales on axis {axis} of shape {list(tensor.shape)}"
+            )
+        defined[tensor.name] = tensor
+
+    def use_const(const: Const, at: str) -> None:
+        _name(at, const.tensor.name)
+        if const.tensor.name in defined or consts.setdefault(const.tensor.name, const) != const:
+            raise GraphError(at, f"%{const.tensor.name} is defined twice")
+
+    if not graph.inputs or not graph.outputs:
+        raise GraphError(f"graph {graph.name}", "must have at least one input and one output")
+    for tensor in (*graph.inputs, *(s.input for s in graph.states)):
+        define(tensor, f"input %{tensor.name}")
+        ranges[tensor.name] = type_range(tensor)
+    for op in graph.ops:
+        at = where(op)
+        for tensor in inputs_of(op):
+            if tensor.name not in defined:
+                raise GraphError(at, f"reads %{tensor.name}, which is not defined before it")
+            if defined[tensor.name] != tensor:
+                raise GraphError(at, f"reads %{tensor.name} as another type or shape than it was defined with")
+        for const in consts_of(op):
+            use_const(const, at)
+        check_op(op, ranges)
+        define(op.output, at)
+        ranges[op.output.name] = output_range(op, ranges)
+        lo, hi = ranges[op.output.name].whole
+        qtype = op.output.qtype
+        if lo < qtype.min or hi > qtype.max:
+            raise GraphError(
+                at,
+                f"values {lo}..{hi} do not fit {qtype.text} ({qtype.min}..{qtype.max}); widen it or lower the weight bits",
+            )
+    for tensor in graph.outputs:
+        if defined.get(tensor.name) != tensor:
+            raise GraphError(f"output %{tensor.name}", "is never defined with this type and shape")
+    if len({t.name for t in graph.outputs}) != len(graph.outputs):
+        raise GraphError(f"graph {graph.name}", "names an output twice")
+    for state in graph.states:
+        at = f"state %{state.input.name}"
+        use_const(state.initial, at)
+        if defined.get(state.output.name) != state.output:
+            raise GraphError(at, f"%{state.output.name} is never defined with this type and shape")
+        kinds = {(t.shape, t.qtype) for t in (state.input, state.output, state.initial.tensor)}
+        if len(kinds) != 1:
+            raise GraphError(at, "its input, output and initial value must have one shape and type")
+    return ranges
+
+
+def check_op(op: Op, ranges: dict[str, Range]) -> None:
+    """Shape, scale, zero point and the op's own rules; the range of the output is checked by the caller."""
+    at = where(op)
+    shape = output_shape(op)
+    if shape != op.output.shape:
+        raise GraphError(at, f"output shape {list(op.output.shape)}, must be {list(shape)}")
+    scales = output_scales(op)
+    if scales is not None and not same_scales(op.output.qtype, scales, op.output.channels):
+        raise GraphError(
+            at, f"output scale {op.output.qtype.scales[0]}, must be {scales[0]} (one for each channel if they differ)"
+        )
+    match op:
+        case ops.Dense() | ops.Conv1D() | ops.Conv2D() | ops.DepthwiseConv2D():
+            _mac(op)
+        case ops.Requantize():
+            _requantize(op, ranges[op.input.name])
+        case ops.Threshold():
+            _threshold(op)
+        case ops.Lookup():
+            _lookup(op)
+        case ops.Add() | ops.Sub() | ops.Multiply():
+            _zero(op, op.output)
+            if not isinstance(op, ops.Multiply):
+                _zero(op, op.a)
+                _zero(op, op.b)
+        case ops.Concat():
+            if len({t.qtype.zero_point for t in (*op.inputs, op.output)}) != 1:
+                raise GraphError(at, "zero points of inputs and output must be equal")
+        case ops.SumPool():
+            _zero(op, op.output)
+        case ops.ArgMax():
+            _zero(op, op.output)
+        case ops.MaxPool() | ops.Reshape() | ops.Transpose() | ops.Pad() | ops.UpSample():
+            same = (op.input.qtype.bits, op.input.qtype.signed, op.input.qtype.zero_point)
+            if same != (op.output.qtype.bits, op.output.qtype.signed, op.output.qtype.zero_point):
+                raise GraphError(
+                    at,
+                    f"output is {op.output.qtype.text}, must have the input's type {op.input.qtype.text} and zero point",
+                )
+            if isinstance(op, ops.Pad) and not op.input.qtype.min <= op.value <= op.input.qtype.max:
+                raise GraphError(at, f"value {op.value} does not fit {op.input.qtype.text}")
+
+
+def _name(at: str, name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise GraphError(at, f"name {name!r} must be letters, digits and _, not starting with a digit")
+
+
+def _zero(op: Op, tensor: Tensor) -> None:
+    if tensor.qtype.zero_point:
+        raise GraphError(
+            where(op), f"%{tensor.name} has zero point {tensor.qtype.zero_point}, must be 0; requantize it first"
+        )
+
+
+def _mac(op: ops.Mac) -> None:
+    _zero(op, op.output)
+    _zero(op, op.weight.tensor)
+    if op.bias is not None:
+        _zero(op, op.bias.tensor)
+        out = op.output.shape[-1]
+        if op.bias.tensor.shape != (out,):
+            raise GraphError(where(op), f"bias shape {list(op.bias.tensor.shape)}, must be [{out}]")
+        if not same_scales(op.bias.tensor.qtype, op.output.qtype.scales, out):
+            raise GraphError(where(op), "bias must have the accumulator's scale")
+
+
+def _requantize(op: ops.Requantize, given: Range) -> None:
+    at, channels = where(op), op.input.channels
+    lengths = {len(op.multiplier), len(op.offset), len(op.shift)}
+    if len(lengths) != 1 or lengths - {1, channels}:
+        raise GraphError(at, f"multiplier, offset and shift must all have 1 or {channels} entries")
+    if max(map(abs, op.multiplier)) > MAX_MULTIPLIER:
+        raise GraphError(at, f"multiplier {max(op.multiplier, key=abs)} needs more than 48 bits")
+    if not 0 <= min(op.shift) <= max(op.shift) <= MAX_SHIFT:
+        raise GraphError(at, f"shifts {min(op.shift)}..{max(op.shift)} must be in 0..{MAX_SHIFT}")
+    lo, hi = op.clamp
+    if not op.output.qtype.min <= lo <= hi <= op.output.qtype.max:
+        raise GraphError(at, f"clamp {lo}..{hi} must lie within {op.output.qtype.text}")
+    if not -(1 << 62) <= op.output_offset < 1 << 62:
+        raise GraphError(at, "output_offset must fit 63 bits")
+    if op.rounding is ops.Rounding.TFLM:
+        if (
+            any(op.offset)
+            or not 0 <= min(op.multiplier) <= max(op.multiplier) < 1 << 31
+            or max(*given.hi, *(-v - 1 for v in given.lo)) >= 1 << 31
+        ):
+            raise GraphError(
+                at, "tflm rounding takes offset 0, multipliers of 0 or more, and an accumulator of 32 bits"
+            )
+        return
+    for c, (low, high) in enumerate(given.channels(channels)):
+        m, o, s = (v[c % len(v)] for v in (op.multiplier, op.offset, op.shift))
+        if max(abs(end * m + o) for end in (low, high)) + (1 << s) >= 1 << 63:
+            raise GraphError(at, f"channel {c}: accumulator {low}..{high} times {m} plus {o} does not fit int64")
+
+
+def _threshold(op: ops.Threshold) -> None:
+    at, channels = where(op), op.input.channels
+    ladder, level = op.thresholds.tensor.shape, op.levels.tensor.shape
+    if len(ladder) != 2 or len(level) != 2 or {ladder[0], level[0]} - {1, channels} or level[1] != ladder[1] + 1:
+        raise GraphError(
+            at,
+            f"thresholds {list(ladder)} and levels {list(level)} must be [1 or {channels}, T] and [1 or {channels}, T+1]",
+        )
+    if (np.diff(op.thresholds.array, axis=1) < 0).any():
+        raise GraphError(at, "thresholds must ascend")
+    _fits(at, op.levels, op.output)
+
+
+def _lookup(op: ops.Lookup) -> None:
+    at, bits = where(op), op.input.qtype.bits
+    if bits > MAX_LOOKUP_BITS:
+        raise GraphError(at, f"looks up {bits} bits, must be at most {MAX_LOOKUP_BITS}")
+    if op.table.tensor.shape != (1 << bits,):
+        raise GraphError(at, f"table {list(op.table.tensor.shape)}, must be [{1 << bits}]")
+    _fits(at, op.table, op.output)
+
+
+def _fits(at: str, const: Const, output: Tensor) -> None:
+    lo, hi = int(const.array.min()), int(const.array.max())
+    if lo < output.qtype.min or hi > output.qtype.max:
+        raise GraphError(at, f"%{const.tensor.name} holds {lo}..{hi}, which does not fit {output.qtype.text}")

@@ -1,0 +1,54 @@
+"""Graph: named inputs and outputs, states, and ops in order; immutable, and complete: nothing is left to infer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .ops import Op, consts_of
+from .types import Const, Tensor
+
+
+@dataclass(frozen=True)
+class State:
+    """A value kept between inferences: read as `input`, replaced by `output` at the end, `initial` at first."""
+
+    input: Tensor
+    output: Tensor
+    initial: Const
+
+
+@dataclass(frozen=True)
+class Graph:
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    ops: tuple[Op, ...]
+    states: tuple[State, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What the host has to know and the integers do not say ("softmax left to the host"); part of neither digest nor equality of meaning."""
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Every data tensor once: inputs, states, then each op's output."""
+        yield from self.inputs
+        for state in self.states:
+            yield state.input
+        for op in self.ops:
+            yield op.output
+
+    def consts(self) -> Iterator[Const]:
+        for state in self.states:
+            yield state.initial
+        for op in self.ops:
+            yield from consts_of(op)
+
+    def digest(self) -> str:
+        """sha256 of what the graph computes: the canonical text without notes."""
+        from .text import digest
+
+        return digest(self)
+
+    def __str__(self) -> str:
+        from .text import dump
+
+        return dump(self)
