@@ -1,0 +1,351 @@
+"""The command line: one subcommand a verb, no logic of its own. Exit codes: 0 good, 1 outputs differ, 2 your mistake, 3 a tool is missing.
+
+Nothing heavy is imported before the verb is known, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolchain import __version__
+from toolchain.errors import ToolchainError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from toolchain.ir import Graph
+
+DIFFERENT = 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except ToolchainError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; nothing is half-written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `bitwright ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="bitwright",
+        description="Quantized models on FPGAs and microcontrollers, proved equal to what was trained at every step.",
+        epilog="example: bitwright measure examples/digits/model.h5 --board qemu_mps2_an386 --inputs images.npy",
+    )
+    top.add_argument("--version", action="version", version=f"bitwright {__version__}")
+    verbs = top.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    verb = _verb(
+        verbs,
+        "inspect",
+        inspect,
+        "print the integer graph of a model: shapes, bits, MACs, weight bytes",
+        "inspect model.h5",
+    )
+    _model(verb)
+    verb.add_argument("--text", action="store_true", help="the canonical text of the graph instead of the table")
+    _json(verb)
+
+    verb = _verb(
+        verbs, "simulate", simulate, "run the reference on samples", "simulate model.h5 --inputs x.npy --out y.npz"
+    )
+    _model(verb)
+    _samples(verb)
+    verb.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the outputs to this .npz, an array for each output"
+    )
+    verb.add_argument("--real", action="store_true", help="real values instead of stored integers")
+    _json(verb)
+
+    verb = _verb(
+        verbs,
+        "verify",
+        verify,
+        "compare the training framework with the reference, tensor by tensor",
+        "verify model.h5 --inputs x.npy",
+    )
+    _model(verb)
+    _samples(verb)
+    _json(verb)
+
+    verb = _verb(
+        verbs,
+        "emit",
+        emit,
+        "write the project for a board, without building it",
+        "emit model.h5 --board nucleo_f446re --out firmware",
+    )
+    _model(verb)
+    _board(verb)
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
+    _json(verb)
+
+    verb = _verb(verbs, "build", build, "emit and compile", "build model.h5 --board nucleo_f446re --out firmware")
+    _model(verb)
+    _board(verb)
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write and build in")
+    _json(verb)
+
+    verb = _verb(
+        verbs,
+        "measure",
+        measure,
+        "build, run on the board, compare every output, then count",
+        "measure model.h5 --board unicorn_m4 -n 20",
+    )
+    _model(verb)
+    _board(verb)
+    _samples(verb)
+    verb.add_argument("--labels", type=Path, metavar="Y.npy", help="class of each sample: adds accuracy")
+    verb.add_argument("-n", type=_positive, default=10, metavar="N", help="timed runs (default 10)")
+    verb.add_argument("--port", metavar="DEV", help="serial port of a real board, as /dev/ttyACM0")
+    verb.add_argument("--out", type=Path, metavar="DIR", help="keep the project and the image here")
+    _json(verb)
+
+    verb = _verb(verbs, "boards", boards, "list the boards", "boards --json")
+    _json(verb)
+    verb = _verb(
+        verbs,
+        "doctor",
+        doctor,
+        "list the external tools: found where, version, what works without, how to get",
+        "doctor --json",
+    )
+    _json(verb)
+    verb = _verb(verbs, "demo", demo, "the digits CNN on an emulated Cortex-M4, start to finish", "demo")
+    verb.add_argument("--board", metavar="NAME", help="run it on this board instead")
+    verb.add_argument("--port", metavar="DEV", help="serial port of a real board")
+    _json(verb)
+    return top
+
+
+def _verb(verbs: Any, name: str, run: Any, summary: str, example: str) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        name, help=summary, description=summary, epilog=f"example: bitwright {example}"
+    )
+    verb.set_defaults(run=run)
+    return verb
+
+
+def _model(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "model", type=Path, metavar="MODEL", help="a saved model (.h5, .keras) or the text of a graph (.graph)"
+    )
+    edge = verb.add_argument_group(
+        "input edge", "for a model without an input quantizer, or to requantize a camera's integers on the device"
+    )
+    edge.add_argument("--input-type", metavar="TYPE", help="stored type of the input, as u8, s8, u12")
+    edge.add_argument("--input-scale", metavar="S", help="real value of one step, as 1/255")
+    edge.add_argument("--input-zero-point", type=int, metavar="Z", help="stored value of real 0 (default 0)")
+    edge.add_argument(
+        "--input-mean", metavar="M,...", help="subtracted from each channel before the model, in real units"
+    )
+    edge.add_argument("--input-std", metavar="S,...", help="divides each channel after the mean")
+    edge.add_argument(
+        "--sigmoid",
+        choices=("hard", "smooth", "real"),
+        default="hard",
+        help="QKeras' global internal sigmoid (not saved in the model)",
+    )
+
+
+def _board(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--board", required=True, metavar="NAME", help="see `bitwright boards`")
+
+
+def _samples(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--inputs",
+        type=Path,
+        metavar="X.npy",
+        help="floats are real values, integers stored ones; .npz for several inputs; without it seeded random and corner samples",
+    )
+    verb.add_argument("--seed", type=int, default=0, help="of the made-up samples (default 0)")
+
+
+def _json(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="JSON to FILE, or to standard output without a FILE or with -",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}, must be a whole number of 1 or more")
+    return int(text)
+
+
+def _console(arguments: argparse.Namespace) -> Console:
+    """Where people read: standard output, or standard error when that carries JSON."""
+    from rich.console import Console
+
+    return Console(stderr=arguments.json == "-", highlight=False, soft_wrap=True)
+
+
+def _write_json(arguments: argparse.Namespace, data: object) -> None:
+    if arguments.json is None:
+        return
+    text = json.dumps(data, indent=2) + "\n"
+    if arguments.json == "-":
+        sys.stdout.write(text)
+    else:
+        from toolchain.files import write_text
+
+        write_text(Path(arguments.json), text)
+
+
+def _load(arguments: argparse.Namespace) -> Graph:
+    from toolchain import flow
+    from toolchain.options import LoadOptions
+
+    return flow.load(arguments.model, LoadOptions.from_text(arguments))
+
+
+def _read(arguments: argparse.Namespace, graph: Graph, count: int) -> Any:
+    from toolchain import inputs
+
+    return inputs.read(graph, arguments.inputs) if arguments.inputs else inputs.made_up(graph, count, arguments.seed)
+
+
+def inspect(arguments: argparse.Namespace) -> int:
+    from toolchain import inspect, report
+
+    graph = _load(arguments)
+    _write_json(arguments, inspect.as_json(graph))
+    if arguments.json != "-":
+        console = _console(arguments)
+        console.out(str(graph), end="") if arguments.text else report.graph(console, graph)
+    return 0
+
+
+def simulate(arguments: argparse.Namespace) -> int:
+    from toolchain import files, inputs, reference, report
+
+    graph = _load(arguments)
+    outputs, _ = reference.simulate(graph, _read(arguments, graph, 16))
+    values: dict[str, Any] = {
+        t.name: inputs.dequantize(t, outputs[t.name]) if arguments.real else outputs[t.name] for t in graph.outputs
+    }
+    if arguments.out:
+        files.write_npz(arguments.out, values)
+    _write_json(
+        arguments,
+        {"graph": graph.digest(), "real": arguments.real, "outputs": {n: v.tolist() for n, v in values.items()}},
+    )
+    if arguments.json != "-":
+        report.outputs(_console(arguments), graph, values, arguments.out)
+    return 0
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    from toolchain import report
+    from toolchain.verify import verify as run
+
+    graph = _load(arguments)
+    found = run(arguments.model, graph, _read(arguments, graph, 256))
+    _write_json(arguments, found.as_json())
+    if arguments.json != "-":
+        report.verification(_console(arguments), found)
+    return 0 if found.equal else DIFFERENT
+
+
+def emit(arguments: argparse.Namespace) -> int:
+    from toolchain import boards, flow
+
+    graph, board = _load(arguments), boards.load(arguments.board)
+    project = flow.emit(graph, board)
+    project.write(arguments.out)
+    _write_json(
+        arguments,
+        {"board": board.name, "graph": graph.digest(), "project": project.digest(), "files": sorted(project.files)},
+    )
+    if arguments.json != "-":
+        _console(arguments).print(f"wrote {len(project.files)} files to {arguments.out}")
+    return 0
+
+
+def build(arguments: argparse.Namespace) -> int:
+    from toolchain import boards, flow, report
+
+    graph, board = _load(arguments), boards.load(arguments.board)
+    console = _console(arguments)
+    with report.progress(console) as step:
+        image = flow.build(flow.emit(graph, board), board, arguments.out, step)
+    _write_json(
+        arguments,
+        {
+            "board": board.name,
+            "graph": graph.digest(),
+            "project": image.project_digest,
+            "image": str(image.path),
+            **image.sizes,
+        },
+    )
+    if arguments.json != "-":
+        report.image(console, image, board)
+    return 0
+
+
+def measure(arguments: argparse.Namespace) -> int:
+    from toolchain import boards, flow, inputs, report
+
+    graph, board = _load(arguments), boards.load(arguments.board)
+    samples = _read(arguments, graph, 16)
+    labels = inputs.read_labels(arguments.labels, len(next(iter(samples.values())))) if arguments.labels else None
+    console = _console(arguments)
+    with report.progress(console) as step:
+        found = flow.measure(
+            graph, board, samples, labels=labels, runs=arguments.n, port=arguments.port, out=arguments.out, step=step
+        )
+    _write_json(arguments, found.as_json())
+    if arguments.json != "-":
+        report.measurement(console, found)
+    return 0 if found.bit_exact else DIFFERENT
+
+
+def boards(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from toolchain import boards, report
+
+    found = [boards.load(name) for name in boards.names()]
+    _write_json(arguments, [asdict(board) for board in found])
+    if arguments.json != "-":
+        report.boards(_console(arguments), found)
+    return 0
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    from toolchain import tools
+
+    _write_json(arguments, tools.doctor_json())
+    if arguments.json != "-":
+        tools.render_doctor(_console(arguments))
+    return 0
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    from toolchain import demo
+
+    return demo.run(
+        _console(arguments),
+        board=arguments.board,
+        port=arguments.port,
+        write_json=lambda data: _write_json(arguments, data),
+    )

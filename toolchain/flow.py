@@ -1,0 +1,116 @@
+"""The verbs, and the only place that knows all rooms: front ends, back ends and links are found by file name.
+
+load(model) -> Graph -- emit(board) --> Project -- build --> Image -- measure --> Measurement
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from toolchain.errors import ToolchainError
+from toolchain.options import LoadOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from toolchain.boards import Board
+    from toolchain.ir import Graph
+    from toolchain.ir.types import Ints
+    from toolchain.measure import Measurement
+    from toolchain.project import Image, Project
+
+Progress = Callable[[str, float], None]  # what is being done, and how much of it, 0 to 1
+
+
+def quiet(what: str, done: float) -> None:
+    """A Progress that nobody watches."""
+
+
+def front_ends() -> list[ModuleType]:
+    """Every module of the folder, by name: a new front end is one new file with accepts() and load()."""
+    package = import_module("toolchain.frontends")
+    return [
+        import_module(f"toolchain.frontends.{m.name}")
+        for m in iter_modules(package.__path__)
+        if not m.name.startswith("_")
+    ]
+
+
+def load(source: object, options: LoadOptions | None = None) -> Graph:
+    """The integer graph of a model: a path, a live framework object, or a Graph; checked.
+
+    A front end may answer with a converted source, which is dispatched again. Raises ToolchainError for what is not a
+    model, UnsupportedError for what is refused by name.
+    """
+    from toolchain.ir import Graph, check
+
+    chosen = options or LoadOptions()
+    if isinstance(source, (str, Path)):
+        source = Path(source)
+        if not source.exists():
+            raise ToolchainError(str(source), "does not exist, must be a saved model")
+    while not isinstance(source, Graph):
+        ends = front_ends()
+        accepting = [end for end in ends if end.accepts(source)]
+        if not accepting:
+            known = "; ".join(f"{end.__name__.rpartition('.')[2]}: {end.SOURCES}" for end in ends)
+            what = str(source) if isinstance(source, Path) else type(source).__name__
+            raise ToolchainError(what, f"is no model that a front end reads ({known})")
+        source = accepting[0].load(source, chosen)
+    return check(source)
+
+
+def emit(graph: Graph, board: Board) -> Project:
+    """The project of files and commands for a board; nothing is written. The board's back end is the module of that name."""
+    from toolchain import passes
+
+    refined, plan = passes.run(graph, board)
+    back_end = import_module(f"toolchain.backends.{board.backend}")
+    project: Project = back_end.emit(refined, plan, board)
+    return project
+
+
+def build(project: Project, board: Board, out: Path, progress: Progress = quiet) -> Image:
+    """Write the project to `out` and run its commands there."""
+    return project.build(Path(out), board, progress)
+
+
+def measure(
+    graph: Graph,
+    board: Board,
+    samples: dict[str, Ints],
+    labels: Ints | None = None,
+    runs: int = 10,
+    port: str | None = None,
+    out: Path | None = None,
+    step: Progress = quiet,
+) -> Measurement:
+    """Emit, build, open the board's link, compare every output with `simulate`, and count `runs` inferences.
+
+    `samples` are stored integers by input name; `labels` [samples] adds accuracy. Without `out` the project is built in a
+    temporary folder. The measurement has no count where an output differed.
+    """
+    from toolchain import measure, passes
+
+    refined, plan = passes.run(graph, board)
+    with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
+        image = build(emit(graph, board), board, Path(out) if out else Path(scratch) / graph.name, step)
+        link = import_module(f"toolchain.links.{board.link}").open(image, board, port)
+        with link:
+            return measure.measure(link, image, board, graph, refined, plan, samples, labels, runs, step)
+
+
+def simulate(
+    graph: Graph, inputs: Any, state: dict[str, np.ndarray] | None = None
+) -> tuple[dict[str, Ints], dict[str, Ints]]:
+    """The reference on real (float) or stored (integer) inputs: one array, or arrays by input name. Returns outputs and states."""
+    from toolchain import inputs as samples
+    from toolchain import reference
+
+    return reference.simulate(graph, samples.stored(graph, inputs), state)

@@ -1,0 +1,107 @@
+"""Samples for a graph: read from .npy/.npz, or made up. One rule: floats are real values, integers are stored values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from toolchain.errors import ToolchainError
+from toolchain.ir import Graph, Tensor
+from toolchain.ir.types import Ints
+from toolchain.reference import check_inputs
+
+Reals = npt.NDArray[np.float64]
+
+
+def read(graph: Graph, path: Path) -> dict[str, Ints]:
+    """Stored integers by input name, [batch, *shape]; ToolchainError names the file and what is wrong with it."""
+    return stored(graph, _load(path, [t.name for t in graph.inputs]), str(path))
+
+
+def stored(graph: Graph, given: Mapping[str, np.ndarray] | np.ndarray, where: str = "inputs") -> dict[str, Ints]:
+    """`given` as stored integers by name: real values are quantized as the input's type says, integers are taken as they are."""
+    if isinstance(given, np.ndarray):
+        if len(graph.inputs) != 1:
+            names = ", ".join(t.name for t in graph.inputs)
+            raise ToolchainError(
+                where, f"is one array but the graph has the inputs {names}", "give an .npz with an array for each"
+            )
+        given = {graph.inputs[0].name: given}
+    known = {t.name: t for t in graph.inputs}
+    return check_inputs(
+        graph, {n: _batched(known[n], quantize(known[n], v, where)) if n in known else v for n, v in given.items()}
+    )
+
+
+def quantize(tensor: Tensor, values: np.ndarray, where: str = "inputs") -> np.ndarray:
+    """Real values to the tensor's stored integers, to nearest (halves to even) and clamped; integer arrays come back as they are."""
+    if values.dtype.kind in "iub":
+        return values
+    if values.dtype.kind != "f":
+        raise ToolchainError(
+            f"{where}: input {tensor.name!r}",
+            f"holds {values.dtype}, must be floats (real values) or integers (stored values)",
+        )
+    if not np.isfinite(values).all():
+        raise ToolchainError(f"{where}: input {tensor.name!r}", "holds NaN or infinity, must be finite")
+    scale = np.array([float(s) for s in tensor.qtype.scales])
+    steps = np.rint(values.astype(np.float64) / scale) + tensor.qtype.zero_point
+    clamped: Ints = np.clip(steps, tensor.qtype.min, tensor.qtype.max).astype(np.int64)
+    return clamped
+
+
+def dequantize(tensor: Tensor, values: Ints) -> Reals:
+    """Stored integers to real values in float64."""
+    real: Reals = (values - tensor.qtype.zero_point) * np.array([float(s) for s in tensor.qtype.scales])
+    return real
+
+
+def made_up(graph: Graph, count: int, seed: int = 0) -> dict[str, Ints]:
+    """`count` samples from `seed`: the corners (all smallest, all largest, all zero, smallest and largest by turns), then random ones."""
+    rng = np.random.default_rng(seed)
+    made = {}
+    for tensor in graph.inputs:
+        q = tensor.qtype
+        values = rng.integers(q.min, q.max, (count, *tensor.shape), endpoint=True, dtype=np.int64)
+        turns = np.where(np.arange(tensor.size) % 2, q.max, q.min).reshape(tensor.shape)
+        for row, corner in enumerate((q.min, q.max, q.zero_point, turns)[:count]):
+            values[row] = corner
+        made[tensor.name] = values
+    return made
+
+
+def read_labels(path: Path, count: int) -> Ints:
+    """Class numbers [count] from .npy."""
+    labels = next(iter(_load(path, ["labels"]).values()))
+    if labels.dtype.kind not in "iu" or labels.shape != (count,):
+        raise ToolchainError(
+            str(path), f"holds {labels.dtype} {list(labels.shape)}, must be integers [{count}], a class for each sample"
+        )
+    return labels.astype(np.int64)
+
+
+def _load(path: Path, names: list[str]) -> dict[str, np.ndarray]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise ToolchainError(str(path), "does not exist, must be an .npy or .npz file") from None
+    except (OSError, ValueError, EOFError):
+        raise ToolchainError(str(path), "is not an .npy or .npz file of numbers, or is cut short") from None
+    if isinstance(loaded, np.ndarray):
+        if len(names) != 1:
+            raise ToolchainError(
+                str(path),
+                f"is one array but the graph has the inputs {', '.join(names)}",
+                "give an .npz with an array for each",
+            )
+        return {names[0]: loaded}
+    with loaded:
+        return {name: loaded[name] for name in loaded.files}
+
+
+def _batched(tensor: Tensor, values: np.ndarray) -> np.ndarray:
+    """One sample without a batch axis is a batch of one."""
+    return values[None] if values.shape == tensor.shape else values

@@ -1,0 +1,62 @@
+"""What a saved model does not say and the user must: the type of the input at its edge, and assumptions of the framework."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from dataclasses import dataclass
+from fractions import Fraction
+
+from toolchain.errors import ToolchainError
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """Given to every front end. `input_type` None means: the model's own input quantizer decides."""
+
+    input_type: tuple[int, bool] | None = None  # bits, signed
+    input_scale: Fraction | None = None  # real value of one stored step
+    input_zero_point: int = 0
+    input_mean: tuple[Fraction, ...] = ()  # one, or one for each channel: model input = (real - mean) / std
+    input_std: tuple[Fraction, ...] = ()
+    sigmoid: str = "hard"  # QKeras' process-wide internal sigmoid: hard, smooth or real
+
+    @classmethod
+    def from_text(cls, given: Namespace) -> LoadOptions:
+        """From the command line's strings; ToolchainError names the option that cannot be read."""
+        kind = given.input_type
+        if kind is None:
+            for name in ("input_scale", "input_zero_point", "input_mean", "input_std"):
+                if getattr(given, name) is not None:
+                    raise ToolchainError(
+                        f"--{name.replace('_', '-')}",
+                        "is given without --input-type",
+                        "say the stored type too, as --input-type u8",
+                    )
+            return cls(sigmoid=given.sigmoid)
+        match = re.fullmatch(r"([us])([1-9]\d?)", kind)
+        if not match or int(match[2]) > 32:
+            raise ToolchainError("--input-type", f"is {kind!r}, must be u or s and 1 to 32 bits, as u8")
+        if given.input_scale is None:
+            raise ToolchainError(
+                "--input-type", "is given without --input-scale", "say what one step is worth, as --input-scale 1/255"
+            )
+        scale = _rational("--input-scale", given.input_scale)
+        if scale <= 0:
+            raise ToolchainError("--input-scale", f"is {scale}, must be positive")
+        std = _rationals("--input-std", given.input_std)
+        if any(s <= 0 for s in std):
+            raise ToolchainError("--input-std", f"is {given.input_std}, must be positive")
+        mean = _rationals("--input-mean", given.input_mean)
+        return cls((int(match[2]), match[1] == "s"), scale, given.input_zero_point or 0, mean, std, given.sigmoid)
+
+
+def _rational(option: str, text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise ToolchainError(option, f"is {text!r}, must be a number, as 1/255 or 0.5") from None
+
+
+def _rationals(option: str, text: str | None) -> tuple[Fraction, ...]:
+    return tuple(_rational(option, part) for part in text.split(",")) if text else ()
