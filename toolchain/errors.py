@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import NoReturn
 
 
 class ToolchainError(Exception):
@@ -37,3 +38,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """` did you mean 'x'?`-style hint for a misspelt name, or an empty string."""
     near = difflib.get_close_matches(name, list(known), 1)
     return f"did you mean {near[0]!r}?" if near else ""
+
+
+def assert_never(value: NoReturn) -> NoReturn:
+    """typing.assert_never, which Python 3.10 has not."""
+    raise AssertionError(f"not handled: {value!r}")

@@ -7,11 +7,11 @@ float64 matrix products, which are then exact integer arithmetic, in any order o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, assert_never
+from typing import Any
 
 import numpy as np
 
-from toolchain.errors import ToolchainError
+from toolchain.errors import ToolchainError, assert_never
 from toolchain.ir import Graph, Tensor, ops
 from toolchain.ir.geometry import pool_counts, pool_lcm
 from toolchain.ir.rounding import requantize

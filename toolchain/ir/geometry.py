@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from math import lcm, prod
-from typing import assert_never
 
-from toolchain.errors import GraphError
+from toolchain.errors import GraphError, assert_never
 
 from . import ops
 from .ops import Op, where

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import assert_never
 
 import numpy as np
+
+from toolchain.errors import assert_never
 
 from . import ops
 from .geometry import pool_lcm

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import Any
 
 import numpy as np
+
+from toolchain.errors import assert_never
 
 from .ops import Requantize, Rounding
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import assert_never
 
-from toolchain.errors import GraphError
+from toolchain.errors import GraphError, assert_never
 
 from . import ops
 from .geometry import pool_lcm
