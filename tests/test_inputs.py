@@ -1,0 +1,110 @@
+"""Samples: floats are real values, integers stored ones; every misuse is one clear error."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from toolchain import inputs
+from toolchain.errors import ToolchainError
+from toolchain.ir import Graph, QType
+from toolchain.ir.builder import GraphBuilder
+
+
+def graph(*names: str) -> Graph:
+    b = GraphBuilder("g")
+    made = [b.input(name, (2, 3), QType(4, True, Fraction(1, 4), None, 1)) for name in names]
+    for tensor in made:
+        b.output(b.reshape(tensor, (6,), f"{tensor.name}_flat"))
+    return b.graph()
+
+
+def test_real_values_round_to_nearest_even_and_clamp() -> None:
+    real = np.array([[[0.0, 0.125, 0.375], [-0.125, 100.0, -100.0]]])
+    expected = [[[1, 1, 3], [1, 7, -8]]]  # halves: 0.5 -> 0, 1.5 -> 2, -0.5 -> 0, then the zero point
+    assert_array_equal(inputs.stored(graph("x"), real)["x"], expected)
+
+
+def test_integers_are_stored_values() -> None:
+    given = np.array([[[-8, 7, 0], [1, 2, 3]]], np.int8)
+    assert_array_equal(inputs.stored(graph("x"), given)["x"], given)
+
+
+def test_one_sample_needs_no_batch_axis() -> None:
+    assert inputs.stored(graph("x"), np.zeros((2, 3), np.int8))["x"].shape == (1, 2, 3)
+
+
+def test_dequantize_is_the_inverse_on_the_grid() -> None:
+    g = graph("x")
+    stored = np.arange(-8, 8).reshape(-1, 1, 1).repeat(2, 1).repeat(3, 2)
+    assert_array_equal(inputs.stored(g, inputs.dequantize(g.inputs[0], stored))["x"], stored)
+
+
+def test_made_up_samples_hold_the_corners_and_repeat_by_seed() -> None:
+    g = graph("x", "y")
+    made = inputs.made_up(g, 8, seed=3)
+    assert_array_equal(made["x"][0], np.full((2, 3), -8))
+    assert_array_equal(made["x"][1], np.full((2, 3), 7))
+    assert_array_equal(made["x"][2], np.full((2, 3), 1))
+    assert_array_equal(made["x"][3].ravel(), [-8, 7, -8, 7, -8, 7])
+    assert_array_equal(made["y"], inputs.made_up(g, 8, seed=3)["y"])
+    assert (made["x"] != inputs.made_up(g, 8, seed=4)["x"]).any()
+    assert inputs.made_up(g, 1)["x"].shape == (1, 2, 3)
+
+
+def test_npz_feeds_inputs_by_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.ones((5, 2, 3), np.int8), y=np.zeros((5, 2, 3)))
+    found = inputs.read(graph("x", "y"), tmp_path / "x.npz")
+    assert_array_equal(found["x"], np.ones((5, 2, 3)))
+    assert_array_equal(found["y"], np.ones((5, 2, 3)))  # real 0 is the zero point, 1
+
+
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [
+        (np.full((1, 2, 3), np.nan), "x.npy: input 'x': holds NaN or infinity, must be finite"),
+        (np.zeros((1, 3, 2), np.int8), "input 'x': shape [1, 3, 2], must be [batch, 2, 3]"),
+        (np.full((1, 2, 3), 8, np.int8), "input 'x': values 8..8, must be in -8..7 (s4)"),
+        (np.zeros((0, 2, 3), np.int8), "inputs: hold no sample, must hold at least one"),
+        (
+            np.zeros((1, 2, 3), complex),
+            "x.npy: input 'x': holds complex128, must be floats (real values) or integers (stored values)",
+        ),
+    ],
+)
+def test_wrong_samples_are_one_clear_error(tmp_path: Path, array: np.ndarray, text: str) -> None:
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(ToolchainError) as error:
+        inputs.read(graph("x"), tmp_path / "x.npy")
+    assert str(error.value).removeprefix(f"{tmp_path}/") == text
+
+
+@pytest.mark.parametrize("content", [b"", b"not numpy", b"\x93NUMPY\x01\x00v\x00{'descr"])
+def test_foreign_and_cut_files(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.npy").write_bytes(content)
+    with pytest.raises(ToolchainError, match=r"x\.npy: is not an \.npy or \.npz file of numbers, or is cut short$"):
+        inputs.read(graph("x"), tmp_path / "x.npy")
+
+
+def test_absent_file_and_wrong_names(tmp_path: Path) -> None:
+    with pytest.raises(ToolchainError, match=r"x\.npy: does not exist, must be an \.npy or \.npz file$"):
+        inputs.read(graph("x"), tmp_path / "x.npy")
+    np.savez(tmp_path / "z.npz", z=np.zeros((1, 2, 3)))
+    with pytest.raises(ToolchainError, match=r"^inputs: no input 'z', the graph has 'x'$"):
+        inputs.read(graph("x"), tmp_path / "z.npz")
+    np.save(tmp_path / "a.npy", np.zeros((1, 2, 3)))
+    text = "is one array but the graph has the inputs x, y; give an .npz with an array for each"
+    with pytest.raises(ToolchainError, match=re.escape(text) + "$"):
+        inputs.read(graph("x", "y"), tmp_path / "a.npy")
+
+
+def test_labels(tmp_path: Path) -> None:
+    np.save(tmp_path / "y.npy", np.array([1, 2], np.uint8))
+    assert_array_equal(inputs.read_labels(tmp_path / "y.npy", 2), [1, 2])
+    with pytest.raises(ToolchainError, match=r"holds uint8 \[2\], must be integers \[3\], a class for each sample$"):
+        inputs.read_labels(tmp_path / "y.npy", 3)
