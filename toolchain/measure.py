@@ -1,0 +1,219 @@
+"""measure: feed a board over its link, compare every output with the reference, then count. No count for wrong answers.
+
+The device counts; the host's clock measures only what the host sees, `round_trip_us`. Every count says what it is: counted
+(on silicon), instructions (an emulator that models no pipeline), simulated (cycle-accurate RTL), or none (no counter).
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toolchain import __version__, layout, reference
+from toolchain.ir import Graph
+from toolchain.ir.types import Ints
+from toolchain.protocol import Session
+
+if TYPE_CHECKING:
+    from toolchain.boards import Board
+    from toolchain.links import Link
+    from toolchain.passes.plan import Plan
+    from toolchain.project import Image
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Of several runs; median and p99 are values that occurred (nearest rank)."""
+
+    min: int
+    median: int
+    p99: int
+    max: int
+
+    @classmethod
+    def of(cls, values: list[int]) -> Spread:
+        ordered = sorted(values)
+        rank = [ordered[max(0, -(-len(ordered) * percent // 100) - 1)] for percent in (50, 99)]
+        return cls(ordered[0], rank[0], rank[1], ordered[-1])
+
+
+@dataclass(frozen=True)
+class OpCount:
+    """One generated function: an op, or several fused ones."""
+
+    name: str
+    kind: str
+    macs: int
+    count: int | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first output element that is not what the reference says."""
+
+    sample: int
+    output: str
+    index: tuple[int, ...]
+    expected: int
+    got: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one board did with some samples. `count` is None where an output differed or the board has no counter."""
+
+    board: str
+    graph: str
+    project: str
+    bit_exact: bool
+    samples: int
+    outputs_compared: int  # integers
+    first_difference: Difference | None
+    accuracy: float | None
+    reference_accuracy: float | None
+    count_kind: str
+    count: Spread | None
+    overhead: int | None  # of the counting itself, already subtracted
+    counter_hz: int | None  # None where the count has no clock
+    runs: int
+    macs: int
+    ops: tuple[OpCount, ...]
+    arena_bytes: int
+    flash_bytes: int
+    ram_bytes: int
+    round_trip_us: Spread
+    versions: Mapping[str, str]
+
+    @property
+    def count_per_mac(self) -> float | None:
+        return round(self.count.median / self.macs, 4) if self.count and self.macs else None
+
+    @property
+    def latency_us(self) -> float | None:
+        """Median; only where the board's own clock counted."""
+        return (
+            self.count.median * 1e6 / self.counter_hz
+            if self.count and self.counter_hz and self.count_kind == "counted"
+            else None
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        data = _plain(self)
+        assert isinstance(data, dict)
+        return data | {"count_per_mac": self.count_per_mac, "latency_us": self.latency_us}
+
+
+def _plain(value: object) -> object:
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def measure(
+    link: Link,
+    image: Image,
+    board: Board,
+    graph: Graph,
+    refined: Graph,
+    plan: Plan,
+    samples: dict[str, Ints],
+    labels: Ints | None,
+    runs: int,
+    step: Callable[[str, float], None],
+) -> Measurement:
+    """Run every sample once and compare with `simulate(graph)`; time `runs` runs; then profile each op once.
+
+    `graph` is the one that was loaded, `refined` and `plan` what was compiled from it: the passes are under test too.
+    """
+    expected, _ = reference.simulate(graph, samples)
+    slots = {slot.name: slot for slot in layout.tensors(refined, plan)}
+    total = len(next(iter(samples.values())))
+    session = Session(link)
+    hello = session.hello(image)
+    first: Difference | None = None
+    counts: list[int] = []
+    round_trips: list[int] = []
+    overhead: int | None = None
+    outputs: dict[str, Ints] = {t.name: np.empty((total, *t.shape), np.int64) for t in graph.outputs}
+    for number in range(max(total, runs)):
+        sample = number % total
+        if number < total or total > 1:  # a single sample is written once
+            for tensor in graph.inputs:
+                slot = slots[tensor.name]
+                session.write(slot.index, samples[tensor.name][sample].astype(slot.dtype).tobytes())
+        if graph.states:
+            session.reset_state()
+        begin = time.perf_counter_ns()
+        result = session.run()
+        elapsed = time.perf_counter_ns() - begin
+        for tensor in graph.outputs:
+            slot = slots[tensor.name]
+            got = np.frombuffer(session.read(slot.index, slot.bytes), slot.dtype).reshape(tensor.shape).astype(np.int64)
+            outputs[tensor.name][sample] = got
+            first = first or _difference(sample, tensor.name, expected[tensor.name][sample], got)
+        if number < runs:
+            round_trips.append(elapsed // 1000)
+            if link.count_kind != "none":
+                own = link.to_count(result.overhead, 0, hello)
+                overhead = own
+                counts.append(link.to_count(result.ticks, result.interrupts, hello) - own)
+        step("running", (number + 1) / max(total, runs))
+    exact = first is None
+    profile = session.profile() if exact and link.count_kind != "none" else []
+    groups = layout.groups(refined, plan)
+    per_op = [link.to_count(p.ticks, p.interrupts, hello) - link.to_count(p.overhead, 0, hello) for p in profile] or [
+        None
+    ] * len(groups)
+    return Measurement(
+        board=board.name,
+        graph=graph.digest(),
+        project=image.project_digest,
+        bit_exact=exact,
+        samples=total,
+        outputs_compared=sum(v.size for v in expected.values()),
+        first_difference=first,
+        accuracy=_accuracy(graph, outputs, labels),
+        reference_accuracy=_accuracy(graph, expected, labels),
+        count_kind=link.count_kind,
+        count=Spread.of(counts) if exact and counts else None,
+        overhead=overhead,
+        counter_hz=hello.counter_hz if link.count_kind == "counted" else None,
+        runs=runs,
+        macs=sum(g.macs for g in groups),
+        ops=tuple(OpCount(g.name, g.kind, g.macs, c) for g, c in zip(groups, per_op, strict=True)),
+        arena_bytes=plan.arena_bytes,
+        flash_bytes=image.sizes["flash_bytes"],
+        ram_bytes=image.sizes["ram_bytes"],
+        round_trip_us=Spread.of(round_trips),
+        versions={
+            "bitwright": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            **image.versions,
+            **link.versions,
+        },
+    )
+
+
+def _difference(sample: int, name: str, expected: Ints, got: Ints) -> Difference | None:
+    where = np.argwhere(expected != got)
+    if not len(where):
+        return None
+    index = tuple(int(i) for i in where[0])
+    return Difference(sample, name, index, int(expected[index]), int(got[index]))
+
+
+def _accuracy(graph: Graph, outputs: Mapping[str, Ints], labels: Ints | None) -> float | None:
+    """Of the first output: the largest of its values, or, from a single value, that value as the class."""
+    if labels is None:
+        return None
+    scores = outputs[graph.outputs[0].name].reshape(len(labels), -1)
+    classes = scores[:, 0] if scores.shape[1] == 1 else scores.argmax(axis=1)
+    return float((classes == labels).mean())

@@ -1,0 +1,152 @@
+"""What people read: tables of a graph, an image, a measurement. Every figure carries what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from toolchain.boards import Board
+    from toolchain.ir import Graph
+    from toolchain.measure import Measurement
+    from toolchain.project import Image
+
+
+@contextmanager
+def progress(console: Console) -> Iterator[Callable[[str, float], None]]:
+    """A bar on standard error that follows (what, done) and leaves nothing behind; none where nobody watches."""
+    watching = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        console=watching,
+        transient=True,
+        disable=not watching.is_terminal,
+    ) as bars:
+        task = bars.add_task("starting", total=1.0)
+        yield lambda what, done: bars.update(task, description=what, completed=done)
+
+
+def table(*columns: str, right: Sequence[str] = ()) -> Table:
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+    return made
+
+
+def graph(console: Console, graph: Graph) -> None:
+    """`bitwright inspect`: one row an op."""
+    from toolchain.inspect import facts
+
+    console.print(f"graph {graph.name}  {graph.digest()[:12]}")
+    for direction, tensors in (("input", graph.inputs), ("output", graph.outputs)):
+        for t in tensors:
+            scales = t.qtype.scales
+            scale = str(scales[0]) if len(scales) == 1 else f"{len(scales)} scales"
+            console.print(
+                f"{direction} {t.name}: {t.qtype.text} {list(t.shape)}, one step is {scale}, zero point {t.qtype.zero_point}"
+            )
+    found = facts(graph)
+    numbers = ("MACs", "weight bits", "weight bytes", "accumulator bits")
+    rows = table("op", "output", "shape", "type", *numbers, right=numbers)
+    for f in found:
+        values = (f.macs, f.weight_bits, f.weight_bytes, f.accumulator_bits)
+        rows.add_row(f.kind, f.name, "x".join(map(str, f.shape)), f.type, *(f"{v:,}" if v else "" for v in values))
+    rows.add_row(
+        "total", "", "", "", f"{sum(f.macs for f in found):,}", "", f"{sum(f.weight_bytes for f in found):,}", ""
+    )
+    console.print(rows)
+    for note in graph.notes:
+        console.print(f"note: {note}")
+
+
+def outputs(console: Console, graph: Graph, values: Mapping[str, Any], written: Path | None) -> None:
+    import numpy as np
+
+    for tensor in graph.outputs:
+        array = values[tensor.name]
+        console.print(f"{tensor.name} {list(array.shape)}")
+        console.print(np.array2string(array, threshold=200, edgeitems=4, max_line_width=120))
+    if written:
+        console.print(f"wrote {written}")
+
+
+def boards(console: Console, found: Sequence[Board]) -> None:
+    rows = table(
+        "board",
+        "core",
+        "clock",
+        "flash bytes",
+        "RAM bytes",
+        "link",
+        "part",
+        right=("clock", "flash bytes", "RAM bytes"),
+    )
+    for b in found:
+        clock = f"{b.clock_hz / 1e6:g} MHz" if b.clock_hz else ""
+        rows.add_row(b.name, b.core, clock, f"{b.flash_bytes:,}", f"{b.ram_bytes:,}", b.link, b.part)
+    console.print(rows)
+
+
+def image(console: Console, image: Image, board: Board) -> None:
+    console.print(f"built {image.path} for {board.name}")
+    console.print(
+        f"flash {image.sizes['flash_bytes']:,} of {board.flash_bytes:,} bytes, RAM {image.sizes['ram_bytes']:,} of {board.ram_bytes:,} bytes"
+    )
+
+
+COUNTS = {
+    "counted": "cycles counted on the device",
+    "simulated": "cycles of simulated hardware",
+    "instructions": "instructions executed by the emulator (no pipeline is modelled, so this is no time)",
+    "none": "no counter on this board",
+}
+
+
+def measurement(console: Console, m: Measurement) -> None:
+    """`bitwright measure`: exactness first, then counts by op, then sizes."""
+    if m.first_difference:
+        d = m.first_difference
+        console.print(
+            f"[red]NOT EXACT[/red] on {m.board}: sample {d.sample}, output {d.output}{list(d.index)} is {d.got}, must be {d.expected}. No count is given for wrong answers."
+        )
+    else:
+        console.print(
+            f"[green]exact[/green] on {m.board}: {m.outputs_compared:,} output integers of {m.samples:,} samples equal the reference, every one"
+        )
+    if m.accuracy is not None and m.reference_accuracy is not None:
+        console.print(f"accuracy: board {m.accuracy:.2%}, simulate {m.reference_accuracy:.2%}")
+    if m.count:
+        c = m.count
+        console.print(
+            f"{COUNTS[m.count_kind]}, {m.runs} runs: median {c.median:,}  min {c.min:,}  p99 {c.p99:,}  max {c.max:,}"
+        )
+        if m.latency_us is not None and m.counter_hz:
+            console.print(
+                f"latency: median {m.latency_us:,.1f} us at {m.counter_hz / 1e6:g} MHz, counted on the device"
+            )
+        rows = table("op", "output", "MACs", "count", "count/MAC", right=("MACs", "count", "count/MAC"))
+        for op in m.ops:
+            ratio = f"{op.count / op.macs:.2f}" if op.count is not None and op.macs else ""
+            rows.add_row(
+                op.kind, op.name, f"{op.macs:,}" if op.macs else "", "" if op.count is None else f"{op.count:,}", ratio
+            )
+        rows.add_row(
+            "whole inference",
+            "",
+            f"{m.macs:,}",
+            f"{c.median:,}",
+            "" if m.count_per_mac is None else f"{m.count_per_mac:.2f}",
+        )
+        console.print(rows)
+    elif m.bit_exact:
+        console.print(COUNTS[m.count_kind])
+    console.print(f"arena {m.arena_bytes:,} bytes, flash {m.flash_bytes:,} bytes, RAM {m.ram_bytes:,} bytes")
+    r = m.round_trip_us
+    console.print(f"round trip seen by the host: median {r.median:,} us, max {r.max:,} us (host clock, not latency)")
