@@ -7,6 +7,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import NoReturn
+
+
+def assert_never(value: NoReturn) -> AssertionError:
+    """`raise assert_never(x)` ends a match over a closed union: mypy refuses it while a member is missing (typing's is 3.11)."""
+    return AssertionError(f"not one of the closed set: {value!r}")
 
 
 class ToolchainError(Exception):

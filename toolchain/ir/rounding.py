@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import Any
 
 import numpy as np
+
+from toolchain.errors import assert_never
 
 from .ops import Requantize, Rounding
 
@@ -38,7 +40,7 @@ def shift_right(t: Any, shift: Any, rounding: Rounding) -> Any:
         case Rounding.TFLM:
             raise AssertionError("tflm rounds twice; see requantize")
         case _:
-            assert_never(rounding)
+            raise assert_never(rounding)
 
 
 def _where_negative(t: Any, negative: Any, other: Any) -> Any:
@@ -52,7 +54,6 @@ def _tflm(acc: Any, multiplier: Any, shift: Any) -> Any:
     product = wide * multiplier
     nudged = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
     high = _where_negative(nudged, -((-nudged) >> 31), nudged >> 31)  # C division truncates
-    high = np.minimum(high, INT32_MAX)  # INT32_MIN * INT32_MIN alone
     return shift_right(high, right, Rounding.HALF_AWAY)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import assert_never
 
-from toolchain.errors import GraphError
+from toolchain.errors import GraphError, assert_never
 
 from . import ops
 from .geometry import pool_lcm
@@ -101,7 +100,7 @@ def output_scales(op: Op) -> Scales | None:
             one_scale(op, op.input, "compared")
             return (Fraction(1),)
         case _:
-            assert_never(op)
+            raise assert_never(op)
 
 
 def _text(scales: object) -> str:
