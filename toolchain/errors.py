@@ -10,6 +10,11 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 
+def assert_never(value: NoReturn) -> AssertionError:
+    """`raise assert_never(x)` ends a match over a closed union: mypy refuses it while a member is missing (typing's is 3.11)."""
+    return AssertionError(f"not one of the closed set: {value!r}")
+
+
 class ToolchainError(Exception):
     """A fault of the input: `where` it is, `what` is wrong, what to `try_`; exit code 2 unless said otherwise."""
 
@@ -38,8 +43,3 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """` did you mean 'x'?`-style hint for a misspelt name, or an empty string."""
     near = difflib.get_close_matches(name, list(known), 1)
     return f"did you mean {near[0]!r}?" if near else ""
-
-
-def assert_never(value: NoReturn) -> NoReturn:
-    """typing.assert_never, which Python 3.10 has not."""
-    raise AssertionError(f"not handled: {value!r}")

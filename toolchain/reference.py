@@ -7,6 +7,7 @@ float64 matrix products, which are then exact integer arithmetic, in any order o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -29,14 +30,7 @@ def simulate(graph: Graph, inputs: Values, state: Values | None = None) -> tuple
     `state` is what a previous call returned, or None for the initial values. Every element of the batch is an inference
     of its own (with a state of its own). Raises ToolchainError for a wrong name, shape, dtype or value out of range.
     """
-    values = check_inputs(graph, inputs)
-    batch = len(next(iter(values.values())))
-    for s in graph.states:
-        name = s.input.name
-        if state is None:
-            values[name] = np.broadcast_to(s.initial.array, (batch, *s.input.shape))
-        else:
-            values[name] = _check_value(f"state {name!r}", s.input, state.get(name))
+    values, batch = _start(graph, inputs, state)
     wanted = {t.name for t in graph.outputs} | {s.output.name for s in graph.states}
     results: dict[str, list[Ints]] = {name: [] for name in sorted(wanted)}
     for part in _chunks(graph, values, batch):
@@ -50,15 +44,27 @@ def simulate(graph: Graph, inputs: Values, state: Values | None = None) -> tuple
 
 def trace(graph: Graph, inputs: Values, state: Values | None = None) -> dict[str, Ints]:
     """As `simulate`, keeping every tensor by name: for verify, and to locate a first difference."""
+    return run(graph, _start(graph, inputs, state)[0])
+
+
+def _start(graph: Graph, inputs: Values, state: Values | None) -> tuple[dict[str, Ints], int]:
+    """What the ops read: inputs and states as int64, checked; and the size of the batch."""
     values = check_inputs(graph, inputs)
     batch = len(next(iter(values.values())))
-    for s in graph.states:
-        values[s.input.name] = (
-            np.broadcast_to(s.initial.array, (batch, *s.input.shape))
-            if state is None
-            else np.asarray(state[s.input.name])
-        )
-    return run(graph, values)
+    known = {s.input.name: s for s in graph.states}
+    for name in state or ():
+        if name not in known:
+            raise ToolchainError("state", f"no state {name!r}, the graph has {', '.join(map(repr, known)) or 'none'}")
+    for name, s in known.items():
+        if state is None:
+            values[name] = np.broadcast_to(s.initial.array, (batch, *s.input.shape))
+            continue
+        values[name] = _check_value(f"state {name!r}", s.input, state.get(name))
+        if len(values[name]) != batch:
+            raise ToolchainError(
+                f"state {name!r}", f"batch of {len(values[name])}, must be that of the inputs, {batch}"
+            )
+    return values, batch
 
 
 def check_inputs(graph: Graph, inputs: Values) -> dict[str, Ints]:
@@ -111,6 +117,8 @@ def _footprint(op: ops.Op) -> int:
             * taps
             * (op.groups if not isinstance(op, ops.DepthwiseConv2D) else op.input.channels)
         )
+    if isinstance(op, ops.MaxPool | ops.SumPool):
+        return op.output.size * prod(op.kernel)
     return op.output.size
 
 
@@ -168,7 +176,7 @@ def evaluate(op: ops.Op, *args: Ints) -> Any:
         case ops.ArgMax():
             return x.argmax(axis=-1)[..., None]
         case _:
-            assert_never(op)
+            raise assert_never(op)
 
 
 def _bias(op: ops.Mac, acc: Ints) -> Any:
@@ -191,7 +199,8 @@ def _windows(x: Ints, kernel: tuple[int, ...], strides: tuple[int, ...], dilatio
     view = np.lib.stride_tricks.sliding_window_view(x, reach, axis=axes)
     steps = tuple(slice(None, None, s) for s in strides)
     taps = tuple(slice(None, None, d) for d in dilation)
-    return view[(slice(None), *steps, slice(None), *taps)]
+    index = (slice(None), *steps, slice(None), *taps)
+    return view[index]
 
 
 def _conv(
@@ -246,7 +255,8 @@ def _pool(x: Ints, op: ops.MaxPool | ops.SumPool, fill: int) -> Any:
         pads.append((before, max(after, (positions - 1) * s + k - n - before)))  # ceil_mode reaches further
     padded = np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill)
     windows = _windows(padded, op.kernel, op.strides, (1,) * spatial)
-    windows = windows[(slice(None), *(slice(0, n) for n in op.output.shape[:-1]))]
+    index = (slice(None), *(slice(0, n) for n in op.output.shape[:-1]))
+    windows = windows[index]
     return windows.reshape(*windows.shape[: spatial + 2], -1)
 
 

@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from toolchain.errors import GraphError
+
 from . import ops
 from .check import check, check_op
 from .geometry import output_shape
 from .graph import Graph, State
-from .ops import Op, Padding, Rounding
-from .ranges import Range, output_range, type_range
+from .ops import Op, Padding, Rounding, where
+from .ranges import Range, held_range, output_range, type_range
 from .scales import output_scales
-from .types import Const, QType, Tensor, bits_for
+from .types import MAX_BITS, Const, QType, Tensor, bits_for
 
 WIDEST = QType(64, True)
 
@@ -65,6 +67,7 @@ class GraphBuilder:
         return tensor
 
     def next_state(self, state: Tensor, value: Tensor) -> None:
+        assert state in [s.input for s in self.states], f"%{state.name} is not a state of this graph"
         self.states = [replace(s, output=value) if s.input == state else s for s in self.states]
 
     def const(
@@ -105,7 +108,12 @@ class GraphBuilder:
         if qtype is None:
             scales = output_scales(op)
             assert scales is not None, "requantize, threshold and lookup say their own type"
-            bits, is_signed = bits_for(*found.whole, signed)
+            lo, hi = held_range(op, self.ranges)
+            bits, is_signed = bits_for(lo, hi, signed)
+            if bits > MAX_BITS - (not is_signed):
+                raise GraphError(
+                    where(op), f"values {lo}..{hi} need {bits} bits, at most {MAX_BITS}; lower the bits before it"
+                )
             qtype = QType.of(bits, is_signed, scales, len(op.output.shape) - 1)
         op = replace(op, output=replace(op.output, qtype=qtype))
         check_op(op, self.ranges)

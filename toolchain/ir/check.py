@@ -12,7 +12,7 @@ from . import ops
 from .geometry import output_shape
 from .graph import Graph
 from .ops import Op, consts_of, inputs_of, where
-from .ranges import Range, output_range, type_range
+from .ranges import Range, held_range, output_range, type_range
 from .scales import output_scales, same_scales
 from .types import Const, Tensor
 
@@ -31,6 +31,9 @@ def check(graph: Graph) -> Graph:
 def check_with_ranges(graph: Graph) -> dict[str, Range]:
     """As `check`; returns the value range of every data tensor by name."""
     _name("graph", graph.name)
+    for note in graph.notes:
+        if len(note.splitlines()) > 1 or note != note.strip() or not note.isprintable():
+            raise GraphError(f"graph {graph.name}", f"note {note[:40]!r} must be one line of printable text")
     defined: dict[str, Tensor] = {}
     ranges: dict[str, Range] = {}
     consts: dict[str, Const] = {}
@@ -39,19 +42,18 @@ def check_with_ranges(graph: Graph) -> dict[str, Range]:
         _name(at, tensor.name)
         if tensor.name in defined or tensor.name in consts:
             raise GraphError(at, f"%{tensor.name} is defined twice")
-        if min(tensor.shape, default=1) < 1:
-            raise GraphError(at, f"shape {list(tensor.shape)} has an empty axis")
-        axis = tensor.qtype.axis
-        if axis is not None and (axis >= len(tensor.shape) or len(tensor.qtype.scales) != tensor.shape[axis]):
-            raise GraphError(
-                at, f"%{tensor.name} has {len(tensor.qtype.scales)} scales on axis {axis} of shape {list(tensor.shape)}"
-            )
+        _tensor(at, tensor)
+        if tensor.qtype.axis not in (None, len(tensor.shape) - 1):
+            raise GraphError(at, f"has scales along axis {tensor.qtype.axis}, must be along the last")
         defined[tensor.name] = tensor
 
     def use_const(const: Const, at: str) -> None:
         _name(at, const.tensor.name)
-        if const.tensor.name in defined or consts.setdefault(const.tensor.name, const) != const:
+        if const.tensor.name in defined or consts.get(const.tensor.name, const) != const:
             raise GraphError(at, f"%{const.tensor.name} is defined twice")
+        if const.tensor.name not in consts:
+            _const(const)
+        consts[const.tensor.name] = const
 
     if not graph.inputs or not graph.outputs:
         raise GraphError(f"graph {graph.name}", "must have at least one input and one output")
@@ -70,7 +72,7 @@ def check_with_ranges(graph: Graph) -> dict[str, Range]:
         check_op(op, ranges)
         define(op.output, at)
         ranges[op.output.name] = output_range(op, ranges)
-        lo, hi = ranges[op.output.name].whole
+        lo, hi = held_range(op, ranges)
         qtype = op.output.qtype
         if lo < qtype.min or hi > qtype.max:
             raise GraphError(
@@ -141,6 +143,29 @@ def _name(at: str, name: str) -> None:
         raise GraphError(at, f"name {name!r} must be letters, digits and _, not starting with a digit")
 
 
+def _tensor(at: str, tensor: Tensor) -> None:
+    """What every tensor must be, data or constant."""
+    if not tensor.shape or min(tensor.shape) < 1:
+        raise GraphError(at, f"shape {list(tensor.shape)}, must have at least one axis and no empty one")
+    qtype = tensor.qtype
+    if qtype.axis is not None and (qtype.axis >= len(tensor.shape) or len(qtype.scales) != tensor.shape[qtype.axis]):
+        raise GraphError(
+            at, f"has {len(qtype.scales)} scales along axis {qtype.axis}, which does not go with {list(tensor.shape)}"
+        )
+    if max(qtype.max - qtype.zero_point, qtype.zero_point - qtype.min) >= 1 << 63 and qtype.zero_point:
+        raise GraphError(at, f"{qtype.text} less zero point {qtype.zero_point} does not fit int64")
+
+
+def _const(const: Const) -> None:
+    at, qtype = f"const %{const.tensor.name}", const.tensor.qtype
+    _tensor(at, const.tensor)
+    if len(const.data) != 8 * const.tensor.size:
+        raise GraphError(at, f"holds {len(const.data)} bytes, must be {8 * const.tensor.size}")
+    lo, hi = int(const.array.min()), int(const.array.max())
+    if lo < qtype.min or hi > qtype.max:
+        raise GraphError(at, f"values {lo}..{hi} do not fit {qtype.text} ({qtype.min}..{qtype.max})")
+
+
 def _zero(op: Op, tensor: Tensor) -> None:
     if tensor.qtype.zero_point:
         raise GraphError(
@@ -186,7 +211,10 @@ def _requantize(op: ops.Requantize, given: Range) -> None:
         return
     for c, (low, high) in enumerate(given.channels(channels)):
         m, o, s = (v[c % len(v)] for v in (op.multiplier, op.offset, op.shift))
-        if max(abs(end * m + o) for end in (low, high)) + (1 << s) >= 1 << 63:
+        largest = max(abs(end * m + o) for end in (low, high))
+        # with what rounding adds, and every step on the way: the product alone, and the sum with output_offset
+        needs = largest + (1 << s), abs(low * m), abs(high * m), abs(o), (largest >> s) + 1 + abs(op.output_offset)
+        if max(needs) >= 1 << 63:
             raise GraphError(at, f"channel {c}: accumulator {low}..{high} times {m} plus {o} does not fit int64")
 
 

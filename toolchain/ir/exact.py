@@ -22,7 +22,8 @@ from .ops import Rounding
 from .types import Ints, QType, Tensor
 
 MAX_LADDER = 1 << 16  # entries of all channels of a Threshold
-FITS = 1 << 62  # products and sums of Requantize stay below, so that rounding cannot leave int64
+MAX_STEPS = 1 << 20  # of one channel's staircase: what is compared one by one
+FITS = 1 << 61  # each product and sum of a Requantize found here stays below, so that no step of it can leave int64
 
 Step = tuple[int, int, int]  # multiplier, offset, shift
 
@@ -80,10 +81,22 @@ def rounded(value: Fraction, rounding: Rounding) -> int:
 
 
 def stairs(
-    lo: int, hi: int, slope: Fraction, intercept: Fraction, rounding: Rounding, clamp: tuple[int, int]
+    lo: int,
+    hi: int,
+    slope: Fraction,
+    intercept: Fraction,
+    rounding: Rounding,
+    clamp: tuple[int, int],
+    name: str = "stairs",
 ) -> Stairs:
     """The staircase of clamp(round(slope * x + intercept)) for x in lo..hi, slope > 0."""
     first, last = (min(max(rounded(slope * x + intercept, rounding), clamp[0]), clamp[1]) for x in (lo, hi))
+    if last - first > MAX_STEPS:
+        raise UnsupportedError(
+            f"%{name}",
+            f"{last - first + 1} output values over {lo}..{hi} by a factor that is no fraction of a power of two, at most {MAX_STEPS + 1} are proved",
+            "use fewer output bits or a power-of-two scale",
+        )
     steps = np.array(range(first + 1, last + 1), dtype=object)
     twice, excluded = edge(steps, rounding)
     # smallest x with slope * x + intercept >= twice / 2, or > where the edge is excluded
@@ -150,7 +163,7 @@ def dyadic(slope: Fraction, intercept: Fraction, lo: int, hi: int) -> Step | Non
         return None
     shift = denominator.bit_length() - 1
     multiplier, offset = int(slope * denominator), int(intercept * denominator)
-    fits = max(abs(x * multiplier + offset) for x in (lo, hi)) + denominator < FITS
+    fits = max(abs(v) for x in (lo, hi) for v in (x * multiplier, offset, x * multiplier + offset)) + denominator < FITS
     return (multiplier, offset, shift) if abs(multiplier) <= MAX_MULTIPLIER and shift <= MAX_SHIFT and fits else None
 
 
@@ -174,7 +187,7 @@ def affine(b: GraphBuilder, x: Tensor, qtype: QType, slope: Sequence[Fraction], 
     found = [step for step in direct if step is not None]
     used = rounding
     if len(found) < len(channels):
-        ladders = [(_mirrored(r, i, lo, hi, rounding, inner), r < 0) for r, i, lo, hi in channels]
+        ladders = [(_mirrored(r, i, lo, hi, rounding, inner, name), r < 0) for r, i, lo, hi in channels]
         for used in (Rounding.FLOOR, rounding):
             candidates = [
                 _solve(s, flip, used, step if used is rounding else None)
@@ -190,15 +203,15 @@ def affine(b: GraphBuilder, x: Tensor, qtype: QType, slope: Sequence[Fraction], 
 
 
 def _mirrored(
-    slope: Fraction, intercept: Fraction, lo: int, hi: int, rounding: Rounding, clamp: tuple[int, int]
+    slope: Fraction, intercept: Fraction, lo: int, hi: int, rounding: Rounding, clamp: tuple[int, int], name: str
 ) -> Stairs:
     """Stairs of the function, or for a falling one those of the same function of -x."""
     if slope < 0:
-        return stairs(-hi, -lo, -slope, intercept, rounding, clamp)
+        return stairs(-hi, -lo, -slope, intercept, rounding, clamp, name)
     if slope == 0:
         level = min(max(rounded(intercept, rounding), clamp[0]), clamp[1])
         return Stairs(lo, hi, Fraction(1), Fraction(0), level, np.array([], dtype=object), False, False)
-    return stairs(lo, hi, slope, intercept, rounding, clamp)
+    return stairs(lo, hi, slope, intercept, rounding, clamp, name)
 
 
 def _solve(s: Stairs, flip: bool, rounding: Rounding, direct: Step | None) -> Step | None:
@@ -243,6 +256,10 @@ def tabulate(b: GraphBuilder, x: Tensor, qtype: QType, function: Callable[[Ints]
     ends = function(np.array([lo, hi]))
     falling = bool(ends[0] > ends[1])
     steps = np.arange(int(ends.min()) + 1, int(ends.max()) + 1)
+    if not len(steps):  # one value throughout; a ladder has at least one rung
+        begins, levels = np.array([lo]), ends
+        _must_be_monotone(function, lo, hi, begins, levels, name)
+        return b.threshold(x, qtype, begins[None], levels[None], name)
     if len(steps) > MAX_LADDER:
         raise UnsupportedError(
             f"%{name}", f"the function takes {len(steps) + 1} values, at most {MAX_LADDER + 1}", "use fewer output bits"
@@ -265,6 +282,7 @@ def _must_be_monotone(
     """Compare the ladder with the function on every x where there are at most 2**22, else on a spread of as many."""
     count = min(hi - lo + 1, 1 << 22)
     xs = lo + np.arange(count) * ((hi - lo) // max(count - 1, 1)) if hi - lo + 1 > count else np.arange(lo, hi + 1)
+    xs = np.concatenate([xs, begins, np.maximum(begins - 1, lo)])
     if (levels[np.searchsorted(begins, xs, side="right")] != function(xs)).any():
         raise UnsupportedError(
             f"%{name}",

@@ -13,18 +13,22 @@ from .ops import Op, where
 def out_size(n: int, kernel: int, stride: int, dilation: int, pad: tuple[int, int], ceil_mode: bool = False) -> int:
     """Windows along an axis of n. With ceil_mode a last partial window counts, unless it starts beyond input and leading padding."""
     room = n + sum(pad) - (dilation * (kernel - 1) + 1)
-    if room < 0:
-        return 0
-    if not ceil_mode:
-        return room // stride + 1
-    size = -(-room // stride) + 1
-    return size - 1 if (size - 1) * stride >= n + pad[0] else size
+    size = (-(-room // stride) if ceil_mode else room // stride) + 1
+    if ceil_mode and (size - 1) * stride >= n + pad[0]:
+        size -= 1
+    return max(size, 0)
 
 
 def same_padding(n: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
     """The padding that Keras and TensorFlow call "same": the odd element goes after."""
     total = max((-(-n // stride) - 1) * stride + dilation * (kernel - 1) + 1 - n, 0)
     return total // 2, total - total // 2
+
+
+def tap_masks(n: int, kernel: int, stride: int, dilation: int, pad: tuple[int, int]) -> set[tuple[bool, ...]]:
+    """Which taps of a convolution's windows lie inside the input, along one axis: each different answer once."""
+    starts = (p * stride - pad[0] for p in range(out_size(n, kernel, stride, dilation, pad)))
+    return {tuple(0 <= start + k * dilation < n for k in range(kernel)) for start in starts}
 
 
 def window_counts(
@@ -60,7 +64,13 @@ def broadcast(op: ops.Add | ops.Sub | ops.Multiply) -> tuple[int, ...]:
 def _ranks(op: Op, rank: int, **given: tuple[object, ...]) -> None:
     for name, value in given.items():
         if len(value) != rank:
-            raise GraphError(where(op), f"{name} {value} has {len(value)} entries, must have {rank}")
+            raise GraphError(where(op), f"{name} {list(value)} has {len(value)} entries, must have {rank}")
+
+
+def _windows_fit(op: Op, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if min(shape) < 1:
+        raise GraphError(where(op), f"the window is larger than the padded input, which leaves shape {list(shape)}")
+    return shape
 
 
 def _conv(op: ops.Conv1D | ops.Conv2D | ops.DepthwiseConv2D) -> tuple[int, ...]:
@@ -84,7 +94,7 @@ def _conv(op: ops.Conv1D | ops.Conv2D | ops.DepthwiseConv2D) -> tuple[int, ...]:
     if min(*op.strides, *op.dilation) < 1 or min(v for pad in op.padding for v in pad) < 0:
         raise GraphError(where(op), "strides and dilation must be at least 1, padding at least 0")
     sizes = zip(shape, kernel, op.strides, op.dilation, op.padding, strict=False)
-    return (*(out_size(n, k, s, d, p) for n, k, s, d, p in sizes), out)
+    return _windows_fit(op, (*(out_size(n, k, s, d, p) for n, k, s, d, p in sizes), out))
 
 
 def _pool(op: ops.MaxPool | ops.SumPool) -> tuple[int, ...]:
@@ -95,20 +105,22 @@ def _pool(op: ops.MaxPool | ops.SumPool) -> tuple[int, ...]:
     if min(*op.kernel, *op.strides) < 1 or min(v for pad in op.padding for v in pad) < 0:
         raise GraphError(where(op), "kernel and strides must be at least 1, padding at least 0")
     if any(max(pad) >= k for pad, k in zip(op.padding, op.kernel, strict=True)):
-        raise GraphError(where(op), f"padding {op.padding} must be smaller than the kernel {op.kernel}")
+        raise GraphError(where(op), f"padding {list(op.padding)} must be smaller than the kernel {list(op.kernel)}")
     sizes = list(zip(op.input.shape, op.kernel, op.strides, op.padding, strict=False))
     for n, k, s, p in sizes:
         if any(count < 1 for count in window_counts(n, k, s, p, op.ceil_mode, include_pad=False)):
             raise GraphError(where(op), "a window lies in the padding alone; shorten the padding")
-    return (*(out_size(n, k, s, 1, p, op.ceil_mode) for n, k, s, p in sizes), op.input.shape[-1])
+    return _windows_fit(op, (*(out_size(n, k, s, 1, p, op.ceil_mode) for n, k, s, p in sizes), op.input.shape[-1]))
 
 
 def output_shape(op: Op) -> tuple[int, ...]:
     """The shape the op's output must have; raises GraphError where the op's own fields disagree."""
+    if not all(t.shape for t in ops.inputs_of(op)):
+        raise GraphError(where(op), "reads a tensor without axes; reshape it to [1]")
     match op:
         case ops.Dense():
             _ranks(op, 2, weight=op.weight.tensor.shape)
-            if not op.input.shape or op.input.shape[-1] != op.weight.tensor.shape[1]:
+            if op.input.shape[-1] != op.weight.tensor.shape[1]:
                 raise GraphError(
                     where(op),
                     f"input {list(op.input.shape)} and weight {list(op.weight.tensor.shape)} must agree in their last axis",
@@ -123,9 +135,11 @@ def output_shape(op: Op) -> tuple[int, ...]:
         case ops.Add() | ops.Sub() | ops.Multiply():
             return broadcast(op)
         case ops.Concat():
+            if not op.inputs:
+                raise GraphError(where(op), "has no inputs, must have at least one")
             first = op.inputs[0].shape
             if not 0 <= op.axis < len(first):
-                raise GraphError(where(op), f"axis {op.axis} must be one of {len(first)}")
+                raise GraphError(where(op), f"axis {op.axis}, must be in 0..{len(first) - 1}")
             rest = {(len(t.shape), *t.shape[: op.axis], *t.shape[op.axis + 1 :]) for t in op.inputs}
             if len(rest) != 1:
                 raise GraphError(
@@ -139,7 +153,7 @@ def output_shape(op: Op) -> tuple[int, ...]:
         case ops.Transpose():
             if sorted(op.permutation) != list(range(len(op.input.shape))):
                 raise GraphError(
-                    where(op), f"permutation {op.permutation} must name each of {len(op.input.shape)} axes once"
+                    where(op), f"permutation {list(op.permutation)} must name each of {len(op.input.shape)} axes once"
                 )
             return tuple(op.input.shape[k] for k in op.permutation)
         case ops.Pad():
@@ -149,10 +163,10 @@ def output_shape(op: Op) -> tuple[int, ...]:
             return tuple(n + a + b for n, (a, b) in zip(op.input.shape, op.padding, strict=True))
         case ops.UpSample():
             _ranks(op, len(op.input.shape) - 1, factors=op.factors)
-            if min(op.factors) < 1:
+            if min(op.factors, default=1) < 1:
                 raise GraphError(where(op), "factors must be at least 1")
             return (*(n * f for n, f in zip(op.input.shape, op.factors, strict=False)), op.input.shape[-1])
         case ops.ArgMax():
             return (*op.input.shape[:-1], 1)
         case _:
-            assert_never(op)
+            raise assert_never(op)

@@ -40,7 +40,7 @@ def shift_right(t: Any, shift: Any, rounding: Rounding) -> Any:
         case Rounding.TFLM:
             raise AssertionError("tflm rounds twice; see requantize")
         case _:
-            assert_never(rounding)
+            raise assert_never(rounding)
 
 
 def _where_negative(t: Any, negative: Any, other: Any) -> Any:
@@ -54,7 +54,6 @@ def _tflm(acc: Any, multiplier: Any, shift: Any) -> Any:
     product = wide * multiplier
     nudged = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
     high = _where_negative(nudged, -((-nudged) >> 31), nudged >> 31)  # C division truncates
-    high = np.minimum(high, INT32_MAX)  # INT32_MIN * INT32_MIN alone
     return shift_right(high, right, Rounding.HALF_AWAY)
 
 

@@ -100,7 +100,7 @@ def output_scales(op: Op) -> Scales | None:
             one_scale(op, op.input, "compared")
             return (Fraction(1),)
         case _:
-            assert_never(op)
+            raise assert_never(op)
 
 
 def _text(scales: object) -> str:

@@ -1,4 +1,7 @@
-"""The canonical text of a graph: `parse(dump(g)) == g`. Golden files, cache keys and the digest are made of it; docs/graph_text.md describes it."""
+"""The canonical text of a graph: `parse(dump(g)) == g`. Golden files, cache keys and the digest are made of it.
+
+docs/graph_text.md describes it. Whatever is not such a text is a GraphError that names the line, never another exception.
+"""
 
 from __future__ import annotations
 
@@ -88,9 +91,14 @@ def _value(value: Any) -> str:
 
 
 TENSOR = re.compile(
-    r"%(?P<name>\w+): (?P<sign>[su])(?P<bits>\d+) \[(?P<shape>[\d,]*)\] scale "
-    r"(?:axis (?P<axis>\d+) \[(?P<scales>[\d/,]+)\]|(?P<scale>[\d/]+))(?: zero_point (?P<zero>-?\d+))?"
+    r"%(?P<name>\w+): (?P<sign>[su])(?P<bits>\d{1,3}) \[(?P<shape>\d+(?:,\d+)*)?\] scale "
+    r"(?:axis (?P<axis>\d+) \[(?P<scales>\d+(?:/\d+)?(?:,\d+(?:/\d+)?)*)\]|(?P<scale>\d+(?:/\d+)?))"
+    r"(?: zero_point (?P<zero>-?\d+))?",
+    re.ASCII,
 )
+STATE = re.compile(r"(?P<tensor>.*) next (?P<next>%\w+) initial (?P<initial>%\w+)", re.ASCII)
+INTEGER = re.compile(r"-?\d{1,30}", re.ASCII)
+ROW = re.compile(r" ( -?\d{1,30})+", re.ASCII)
 BY_KIND: dict[str, type[Op]] = {cls.__name__.lower(): cls for cls in OPS}
 
 
@@ -101,18 +109,19 @@ def parse(text: str) -> Graph:
 
 class _Parser:
     def __init__(self, text: str) -> None:
-        self.lines = text.splitlines()
+        self.lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
         self.at = 0
         self.tensors: dict[str, Tensor] = {}
         self.consts: dict[str, Const] = {}
+        self.used: set[str] = set()
 
     def fail(self, what: str) -> GraphError:
         return GraphError(f"graph text line {self.at}", what)
 
     def graph(self) -> Graph:
-        name, notes, inputs, states, outputs = "", [], [], [], []
+        name, notes, inputs, outputs = "", [], [], []
         found: list[Op] = []
-        pending: list[tuple[Tensor, str, Const]] = []
+        pending: list[tuple[int, Tensor, str, Const]] = []
         while self.at < len(self.lines):
             line = self.lines[self.at]
             self.at += 1
@@ -120,7 +129,11 @@ class _Parser:
             if self.at == 1:
                 if line != f"bitwright graph {VERSION}":
                     raise self.fail(f"is {line[:40]!r}, must be 'bitwright graph {VERSION}'")
+            elif not line or line.startswith("#"):
+                continue
             elif word == "graph":
+                if name:
+                    raise self.fail("names the graph twice")
                 name = rest
             elif word == "note":
                 notes.append(rest)
@@ -129,95 +142,143 @@ class _Parser:
             elif word == "const":
                 self.const(rest)
             elif word == "state":
-                declared, _, tail = rest.partition(" next %")
-                following, _, initial = tail.partition(" initial %")
-                pending.append((self.define(declared), following, self.named(self.consts, initial)))
+                m = STATE.fullmatch(rest)
+                if not m:
+                    raise self.fail(f"{rest[:60]!r} is not '%name: type next %tensor initial %const'")
+                pending.append((self.at, self.define(m["tensor"]), m["next"], self.one_const(m["initial"])))
             elif word == "output":
-                outputs.append(self.named(self.tensors, rest.removeprefix("%")))
+                outputs.append(self.one_tensor(rest))
             elif word.startswith("%"):
                 found.append(self.op(line))
             else:
-                raise self.fail(f"starts with {word!r}, must be graph, note, input, const, state, output or %name")
-        for tensor, following, initial_value in pending:
-            states.append(State(tensor, self.named(self.tensors, following), initial_value))
+                raise self.fail(f"starts with {word[:40]!r}, must be graph, note, input, const, state, output or %name")
+        states = []
+        for line_number, tensor, following, initial in pending:
+            self.at = line_number
+            states.append(State(tensor, self.one_tensor(following), initial))
+        unused = [n for n in self.consts if n not in self.used]
+        if unused:
+            raise GraphError("graph text", f"const %{unused[0]} is used by nothing")
         return check(Graph(name, tuple(inputs), tuple(outputs), tuple(found), tuple(states), tuple(notes)))
 
-    def named(self, table: dict[str, Any], name: str) -> Any:
-        if name not in table:
-            raise self.fail(f"%{name} is not defined above")
-        return table[name]
+    def new(self, name: str) -> None:
+        if name in self.tensors or name in self.consts:
+            raise self.fail(f"%{name} is defined twice")
+
+    def one_tensor(self, text: str) -> Tensor:
+        if not text.startswith("%") or text[1:] not in self.tensors:
+            raise self.fail(f"{text[:40]!r} is no tensor defined above")
+        return self.tensors[text[1:]]
+
+    def one_const(self, text: str) -> Const:
+        if not text.startswith("%") or text[1:] not in self.consts:
+            raise self.fail(f"{text[:40]!r} is no const defined above")
+        self.used.add(text[1:])
+        return self.consts[text[1:]]
 
     def tensor(self, text: str) -> Tensor:
         m = TENSOR.fullmatch(text)
         if not m:
             raise self.fail(f"{text[:60]!r} is not '%name: s8 [shape] scale p/q'")
-        scale = tuple(map(Fraction, m["scales"].split(","))) if m["scales"] else Fraction(m["scale"])
-        axis = int(m["axis"]) if m["axis"] else None
-        qtype = QType(int(m["bits"]), m["sign"] == "s", scale, axis, int(m["zero"] or 0))
-        return Tensor(m["name"], tuple(map(int, filter(None, m["shape"].split(",")))), qtype)
+        try:
+            scale = tuple(map(Fraction, m["scales"].split(","))) if m["scales"] else Fraction(m["scale"])
+            axis = int(m["axis"]) if m["axis"] else None
+            qtype = QType(int(m["bits"]), m["sign"] == "s", scale, axis, int(m["zero"] or 0))
+            shape = tuple(map(int, m["shape"].split(","))) if m["shape"] else ()
+        except GraphError as error:
+            raise self.fail(f"{error.where}: {error.what}") from None
+        except (ValueError, ZeroDivisionError) as error:
+            raise self.fail(f"{text[:60]!r}: {error}") from None
+        return Tensor(m["name"], shape, qtype)
 
     def define(self, text: str) -> Tensor:
         tensor = self.tensor(text)
+        self.new(tensor.name)
         self.tensors[tensor.name] = tensor
         return tensor
 
     def const(self, text: str) -> None:
         tensor = self.tensor(text)
+        self.new(tensor.name)
         values: list[int] = []
         while self.at < len(self.lines) and self.lines[self.at].startswith("  "):
-            try:
-                values += map(int, self.lines[self.at].split())
-            except ValueError:
-                self.at += 1
-                raise self.fail(f"{self.lines[self.at - 1].strip()[:40]!r} must be integers") from None
+            row = self.lines[self.at]
             self.at += 1
+            if not ROW.fullmatch(row):
+                raise self.fail(f"{row[:40]!r} is not a row of integers, with two spaces before and one between")
+            values += map(int, row.split())
         if len(values) != tensor.size:
             raise self.fail(f"const %{tensor.name} has {len(values)} values, must have {tensor.size}")
-        self.consts[tensor.name] = Const.of(tensor.name, np.array(values, np.int64).reshape(tensor.shape), tensor.qtype)
+        try:
+            array = np.array(values, dtype=object).reshape(tensor.shape)
+            self.consts[tensor.name] = Const.of(tensor.name, array, tensor.qtype)
+        except GraphError as error:
+            raise self.fail(str(error)) from None
 
     def op(self, line: str) -> Op:
         declared, _, call = line.partition(" = ")
         word, _, tail = call.partition(" ")
         if word not in BY_KIND:
-            raise self.fail(f"{word!r} is not an op; ops: {', '.join(BY_KIND)}")
+            raise self.fail(f"{word[:40]!r} is not an op; ops: {', '.join(BY_KIND)}")
         cls = BY_KIND[word]
-        given = dict(part.partition("=")[::2] for part in tail.split())
+        parts = [part.partition("=")[::2] for part in tail.split()]
+        given = dict(parts)
         known = {f.name: f for f in fields(cls) if f.name != "output"}
         missing = [n for n, f in known.items() if n not in given and f.default is MISSING]
-        if missing or set(given) - set(known):
-            raise self.fail(
-                f"{word} takes {', '.join(known)}; missing {missing}, unknown {sorted(set(given) - set(known))}"
-            )
-        values = {name: self.value(text, name) for name, text in given.items()}
+        if missing or set(given) - set(known) or len(given) != len(parts):
+            unknown = sorted(set(given) - set(known))
+            raise self.fail(f"{word} takes {', '.join(known)}, each once; missing {missing}, unknown {unknown}")
+        values = {name: self.value(str(known[name].type), text, name) for name, text in given.items()}
         return cls(**values, output=self.define(declared))
 
-    def value(self, text: str, name: str) -> Any:
-        if text.startswith("["):
-            return tuple(self.value(part, name) for part in _split(text[1:-1]))
-        if text.startswith("%"):
-            table: dict[str, Any] = self.consts if text[1:] in self.consts else self.tensors
-            return self.named(table, text[1:])
-        if text in ("true", "false", "none"):
-            return {"true": True, "false": False, "none": None}[text]
-        if name == "rounding":
-            try:
-                return Rounding(text)
-            except ValueError:
-                raise self.fail(
-                    f"{text!r} is not a rounding; roundings: {', '.join(r.value for r in Rounding)}"
-                ) from None
-        try:
-            return int(text)
-        except ValueError:
-            raise self.fail(f"{name}={text!r} must be an integer") from None
+    def value(self, kind: str, text: str, name: str) -> Any:
+        """`text` as the op's field says, by its annotation."""
+        if kind == "Tensor":
+            return self.one_tensor(text)
+        if kind == "Const" or (kind == "Const | None" and text != "none"):
+            return self.one_const(text)
+        if kind == "Const | None":
+            return None
+        if kind == "int":
+            return self.integer(text, name)
+        if kind == "bool":
+            if text not in ("true", "false"):
+                raise self.fail(f"{name}={text!r} must be true or false")
+            return text == "true"
+        if kind == "Rounding":
+            if text not in list(Rounding):
+                raise self.fail(f"{text!r} is not a rounding; roundings: {', '.join(r.value for r in Rounding)}")
+            return Rounding(text)
+        parts = self.parts(text, name)
+        if kind == "tuple[Tensor, ...]":
+            return tuple(self.one_tensor(part) for part in parts)
+        if kind == "Padding":
+            return tuple(self.pair(part, name) for part in parts)
+        if kind == "tuple[int, int]":
+            return self.pair(text, name)
+        assert kind == "tuple[int, ...]", kind
+        return tuple(self.integer(part, name) for part in parts)
 
+    def pair(self, text: str, name: str) -> tuple[int, int]:
+        parts = self.parts(text, name)
+        if len(parts) != 2:
+            raise self.fail(f"{name}: {text!r} must be two integers")
+        return self.integer(parts[0], name), self.integer(parts[1], name)
 
-def _split(text: str) -> list[str]:
-    """The parts between commas that are not inside brackets."""
-    parts, depth, start = [], 0, 0
-    for i, char in enumerate(text):
-        depth += (char == "[") - (char == "]")
-        if char == "," and depth == 0:
-            parts.append(text[start:i])
-            start = i + 1
-    return [*parts, text[start:]] if text else []
+    def parts(self, text: str, name: str) -> list[str]:
+        """What stands between the commas of [a,b,[c,d]], at its own level."""
+        if not (text.startswith("[") and text.endswith("]")):
+            raise self.fail(f"{name}={text!r} must be a list in []")
+        inside = text[1:-1]
+        parts, depth, start = [], 0, 0
+        for i, char in enumerate(inside):
+            depth += (char == "[") - (char == "]")
+            if char == "," and depth == 0:
+                parts.append(inside[start:i])
+                start = i + 1
+        return [*parts, inside[start:]] if inside else []
+
+    def integer(self, text: str, name: str) -> int:
+        if not INTEGER.fullmatch(text):
+            raise self.fail(f"{name}={text[:40]!r} must be an integer")
+        return int(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,10 @@ class QType:
             )
         if isinstance(self.scale, tuple) != (self.axis is not None):
             raise GraphError("qtype", "a tuple of scales and an axis go together")
+        if self.axis is not None and self.axis < 0:
+            raise GraphError("qtype", f"axis {self.axis}, must be counted from the front, from 0")
+        if not self.scales or not all(isinstance(s, Fraction) for s in self.scales):
+            raise GraphError("qtype", f"scale {self.scale!r}, must be a Fraction or a tuple of them")
         if any(s <= 0 for s in self.scales):
             raise GraphError("qtype", f"scale {min(self.scales)}, must be positive")
         if not self.min <= self.zero_point <= self.max:
@@ -86,7 +91,7 @@ class QType:
 def bits_for(lo: int, hi: int, signed: bool | None = None) -> tuple[int, bool]:
     """The fewest bits, and the signedness, that hold every integer of lo..hi; `signed=True` forces a sign."""
     is_signed = lo < 0 or bool(signed)
-    need = max(hi.bit_length(), (-lo - 1).bit_length() if lo < 0 else 0) + is_signed
+    need = max(max(hi, 0).bit_length(), (-lo - 1).bit_length() if lo < 0 else 0) + is_signed
     return max(need, 1), is_signed
 
 
@@ -100,7 +105,7 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return prod(self.shape)
 
     @property
     def channels(self) -> int:
@@ -118,7 +123,8 @@ class Const:
     def of(cls, name: str, array: npt.ArrayLike, qtype: QType) -> Const:
         """A constant; raises GraphError when a value does not fit the type."""
         given = np.asarray(array)
-        if given.dtype.kind not in "iub" and given.dtype != object:
+        wide = given.dtype == object  # what Python integers beyond int64 make
+        if given.dtype.kind not in "iub" and not (wide and all(isinstance(v, (int, np.integer)) for v in given.flat)):
             raise GraphError(f"const %{name}", f"holds {given.dtype}, must be integers")
         if given.size:
             lo, hi = int(given.min()), int(given.max())
