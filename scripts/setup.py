@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""Set up a checkout: `python3 scripts/setup.py demo|full`, what `make demo` and `make test` call first.
+
+Its one rule: it needs Python 3.10 and its standard library, nothing else. No apt, no root and no python3-venv: the venv
+is made without ensurepip and filled by the pip wheel that lies beside this file. `full` also asks apt for compilers and
+emulators where it may; where it may not, it says which tests are skipped.
+The plan is pure data made from a Machine, so that tests plan for machines that are not this one.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
+
+ROOT = Path(__file__).resolve().parents[1]
+PIP_WHEEL = "scripts/pip-26.3-py3-none-any.whl"
+INPUTS = ("pyproject.toml", "constraints.txt", "scripts/setup.py")
+OVERLAYS = {
+    "qkeras3": "qkeras-v3==1.2.1"
+}  # the same module name as qkeras: reached by PYTHONPATH only, in a subprocess
+LEVELS = ("demo", "full")
+OLDEST = (3, 10)
+FRAMEWORKS = ((3, 11), (3, 13))  # Keras 3.15 needs 3.11, TensorFlow 2.21 has no wheel after 3.13
+
+
+@dataclasses.dataclass(frozen=True)
+class Native:
+    """A program that pip does not bring: its Debian packages, and what happens to the tests without it."""
+
+    packages: Tuple[str, ...]
+    without: str
+
+
+NATIVE = {
+    "arm-none-eabi-gcc": Native(
+        ("gcc-arm-none-eabi", "libnewlib-arm-none-eabi"), "tests of GCC's Cortex-M firmware are skipped; zig's run"
+    ),
+    "qemu-system-arm": Native(("qemu-system-arm",), "tests on QEMU's Cortex-M boards are skipped; unicorn_m4 runs"),
+    "qemu-system-riscv32": Native(("qemu-system-misc",), "tests on qemu_virt_rv32 are skipped"),
+    "riscv64-unknown-elf-gcc": Native(
+        ("gcc-riscv64-unknown-elf", "picolibc-riscv64-unknown-elf"),
+        "tests of GCC's RV32 firmware are skipped; zig's run",
+    ),
+    "gcc": Native(("gcc", "libc6-dev"), "tests that compile for the host use zig; those of UBSan and ASan are skipped"),
+}
+STAND_INS = {"arm-none-eabi-gcc": "compiler", "qemu-system-arm": "emulator"}  # program -> extra that stands in for it
+OVERRIDES = {"arm-none-eabi-gcc": "ARM_NONE_EABI_GCC", "qemu-system-arm": "QEMU_SYSTEM_ARM"}  # as in toolchain/tools.py
+
+
+class SetupError(Exception):
+    """What stands in the way and what to do; printed without a traceback."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """All that the plan depends on."""
+
+    python: Tuple[int, int]
+    programs: FrozenSet[str]
+    """Which of NATIVE are there."""
+    apt: Optional[Tuple[str, ...]]
+    """How to call apt-get: () as root, ("sudo", "-n") where sudo asks no password, None where neither or no apt-get."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One command. Where `else_note` is set, a failure is told with it and the set-up goes on."""
+
+    title: str
+    argv: Tuple[str, ...]
+    else_note: str = ""
+
+
+def has_frameworks(machine: Machine) -> bool:
+    """Whether TensorFlow, torch and their kin have wheels for this Python."""
+    return FRAMEWORKS[0] <= machine.python <= FRAMEWORKS[1]
+
+
+def extras(level: str, machine: Machine) -> Tuple[str, ...]:
+    """What `pip install .[...]` takes: in a demo only stand-ins for what the machine lacks."""
+    if level == "full":
+        return ("all", "test") if has_frameworks(machine) else ("compiler", "emulator", "test")
+    return tuple(extra for program, extra in STAND_INS.items() if program not in machine.programs)
+
+
+def apt_steps(machine: Machine) -> Tuple[List[Step], List[str]]:
+    """Steps that bring the missing programs, and a note for each that stays missing."""
+    missing = [name for name in NATIVE if name not in machine.programs]
+    if not missing:
+        return [], []
+    if machine.apt is None:
+        packages = " ".join(package for name in missing for package in NATIVE[name].packages)
+        notes = [f"no {name}: {NATIVE[name].without}" for name in missing]
+        return [], [*notes, f"to have them, as root: apt-get install {packages}"]
+    apt = (*machine.apt, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get")
+    install = (*apt, "install", "-y", "--no-install-recommends")
+    steps = [Step("apt-get update", (*apt, "update", "-q"), "apt-get update failed; its old lists are used")]
+    for name in missing:
+        native = NATIVE[name]
+        steps.append(Step(f"apt-get install {name}", (*install, *native.packages), f"no {name}: {native.without}"))
+    return steps, []
+
+
+def pip_steps(level: str, machine: Machine, venv: str) -> List[Step]:
+    """Steps that fill the venv: pip from the wheel here, torch before what would pick another, then the project."""
+    python = f"{venv}/bin/python"
+    install = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", "constraints.txt")
+    bootstrap = (python, f"{PIP_WHEEL}/pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile", PIP_WHEEL)
+    steps = [Step("pip", bootstrap)]
+    frameworks = level == "full" and has_frameworks(machine)
+    if frameworks:
+        steps.append(Step("torch (PyPI's own build brings CUDA)", (*install, "torch")))
+    chosen = extras(level, machine)
+    steps.append(Step("bitwright and what it needs", (*install, "-e", f".[{','.join(chosen)}]" if chosen else ".")))
+    if frameworks:
+        for folder, package in OVERLAYS.items():
+            target = ("--no-deps", "--upgrade", "--target", f"{venv}/overlays/{folder}", package)
+            steps.append(Step(f"overlay {folder}", (*install, *target)))
+    return steps
+
+
+def key(level: str, machine: Machine, venv: str, inputs: Mapping[str, bytes]) -> str:
+    """Names what a venv was filled with; a stamp holding it means there is nothing to do."""
+    digest = hashlib.sha256()
+    for step in pip_steps(level, machine, venv):
+        digest.update(repr(step.argv).encode())
+    for name in sorted(inputs):
+        digest.update(hashlib.sha256(inputs[name]).digest())
+    return digest.hexdigest()
+
+
+def look() -> Machine:
+    """This machine."""
+    found = {name for name in NATIVE if os.environ.get(OVERRIDES.get(name, "")) or shutil.which(name)}
+    apt: Optional[Tuple[str, ...]] = None
+    if shutil.which("apt-get"):
+        if os.geteuid() == 0:
+            apt = ()
+        elif (
+            shutil.which("sudo")
+            and subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode == 0
+        ):
+            apt = ("sudo", "-n")
+    return Machine((sys.version_info[0], sys.version_info[1]), frozenset(found), apt)
+
+
+def right_python(level: str) -> None:
+    """Go on under a Python that the level wants: this one, else the newest such on PATH, else this one."""
+    here = (sys.version_info[0], sys.version_info[1])
+    low, high = FRAMEWORKS if level == "full" else (OLDEST, here)
+    if low <= here <= high:
+        return
+    for minor in range(FRAMEWORKS[1][1], low[1] - 1, -1):
+        other = shutil.which("python3.%d" % minor)
+        if other and subprocess.run([other, "-c", "pass"], stderr=subprocess.DEVNULL, check=False).returncode == 0:
+            os.execv(other, [other, *sys.argv])
+    if here < OLDEST:
+        raise SetupError("python3 is %d.%d, 3.10 or newer is needed; install one as python3.N on PATH" % here)
+
+
+def python_of(venv: Path) -> Optional[Tuple[int, int]]:
+    """The Python of a venv that was made here (its scripts hold absolute paths) and still works; None for any other."""
+    home, python = venv / ".bitwright-home", venv / "bin/python"
+    if not home.is_file() or home.read_text() != str(ROOT) or not python.exists():
+        return None
+    libraries = [p.name for p in (venv / "lib").glob("python3.*")]
+    return (3, int(libraries[0][len("python3.") :])) if len(libraries) == 1 else None
+
+
+def run(step: Step) -> bool:
+    """Do one step, its time beside it; what it printed only if it failed."""
+    print(f"  {step.title} ...", end="", flush=True)
+    start = time.monotonic()
+    # apt and pip must not ask: no standard input
+    done = subprocess.run(
+        step.argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    print(f" {time.monotonic() - start:.1f} s" if done.returncode == 0 else f" failed ({done.returncode})", flush=True)
+    if done.returncode == 0:
+        return True
+    text = done.stdout.decode(errors="replace").strip()
+    if not step.else_note:
+        raise SetupError(
+            f"{shlex.join(step.argv)}\n{text}\nfailed with exit code {done.returncode}; mend it, run it again"
+        )
+    print("\n".join(text.splitlines()[-3:]))
+    print(f"  {step.else_note}", flush=True)
+    return False
+
+
+def make_venv(venv: Path) -> None:
+    """An empty venv. Debian without python3-venv lacks only ensurepip, which this does not need."""
+    clear = ("--clear",) if venv.exists() else ()
+    try:
+        run(Step("venv", (sys.executable, "-m", "venv", "--without-pip", *clear, str(venv))))
+    except SetupError as error:
+        raise SetupError(f"{error}\non Debian: apt-get install python3") from None
+    (venv / ".bitwright-home").write_text(str(ROOT))
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser(description="set up a checkout of bitwright in .venv")
+    parser.add_argument("level", choices=LEVELS)
+    parser.add_argument("--dry-run", action="store_true", help="print the steps, do none")
+    options = parser.parse_args(argv)
+    try:
+        right_python(options.level)
+        return set_up(options.level, options.dry_run)
+    except SetupError as error:
+        print(f"setup: {error}", file=sys.stderr)
+        return 2
+
+
+def set_up(level: str, dry_run: bool) -> int:
+    venv, machine = ROOT / ".venv", look()
+    made_with = python_of(venv)
+    if level == "demo" and made_with:
+        machine = dataclasses.replace(machine, python=made_with)  # a full venv of another Python serves the demo
+    system, notes = apt_steps(machine) if level == "full" else ([], [])
+    if level == "full" and not has_frameworks(machine):
+        notes.append(
+            "Python %d.%d has no wheels of TensorFlow or torch as pinned: their tests are skipped; "
+            "for them, install Python 3.11 .. 3.13 as python3.N on PATH" % machine.python
+        )
+    if dry_run:
+        for line in [*(shlex.join(step.argv) for step in [*system, *pip_steps(level, machine, ".venv")]), *notes]:
+            print(line)
+        return 0
+    for step in system:
+        run(step)
+    for note in notes:
+        print(f"  {note}")
+    fresh = made_with == machine.python
+    inputs: Dict[str, bytes] = {name: (ROOT / name).read_bytes() for name in (*INPUTS, PIP_WHEEL)}
+    keys = {name: key(name, machine, ".venv", inputs) for name in ("full", level)}  # full has all that a demo needs
+    stamps = {name: venv / f".bitwright-{name}" for name in keys}
+    if fresh and any(stamps[name].is_file() and stamps[name].read_text() == keys[name] for name in keys):
+        return 0
+    print(f"set-up of .venv for {level}, Python {sys.version_info[0]}.{sys.version_info[1]}", flush=True)
+    if not fresh:
+        make_venv(venv)
+    for stamp in stamps.values():
+        stamp.unlink(missing_ok=True)
+    for step in pip_steps(level, machine, ".venv"):
+        run(step)
+    stamps[level].write_text(keys[level])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""scripts/setup.py planned for machines that are not this one; no venv is made and nothing is installed here."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bitwright_setup", ROOT / "scripts" / "setup.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+setup = load()
+ALL = frozenset(setup.NATIVE)
+BARE = setup.Machine((3, 11), frozenset(), None)
+RICH = setup.Machine((3, 11), ALL, ())
+
+
+def commands(level: str, machine: object) -> list[str]:
+    return [" ".join(step.argv) for step in setup.pip_steps(level, machine, "V")]
+
+
+BOOTSTRAP = f"V/bin/python {setup.PIP_WHEEL}/pip install --quiet --no-index --no-deps --no-compile {setup.PIP_WHEEL}"
+INSTALL = "V/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt"
+
+
+@pytest.mark.parametrize(
+    ("programs", "what"),
+    [
+        (ALL, "."),
+        (ALL - {"arm-none-eabi-gcc"}, ".[compiler]"),
+        (ALL - {"qemu-system-arm"}, ".[emulator]"),
+        (frozenset({"gcc"}), ".[compiler,emulator]"),
+        (ALL - {"gcc", "qemu-system-riscv32", "riscv64-unknown-elf-gcc"}, "."),
+    ],
+)
+def test_a_demo_takes_stand_ins_only_for_what_is_missing(programs: frozenset[str], what: str) -> None:
+    machine = setup.Machine((3, 11), programs, ())
+    assert commands("demo", machine) == [BOOTSTRAP, f"{INSTALL} -e {what}"]
+
+
+def test_full_takes_torch_first_and_alone_and_the_fork_outside_site_packages() -> None:
+    assert commands("full", RICH) == [
+        BOOTSTRAP,
+        f"{INSTALL} torch",
+        f"{INSTALL} -e .[all,test]",
+        f"{INSTALL} --no-deps --upgrade --target V/overlays/qkeras3 qkeras-v3==1.2.1",
+    ]
+
+
+@pytest.mark.parametrize("python", [(3, 10), (3, 14)])
+def test_full_without_wheels_of_the_frameworks_still_runs_the_rest(python: tuple[int, int]) -> None:
+    machine = setup.Machine(python, ALL, None)
+    assert commands("full", machine) == [BOOTSTRAP, f"{INSTALL} -e .[compiler,emulator,test]"]
+
+
+def test_apt_is_asked_only_for_what_is_missing() -> None:
+    assert setup.apt_steps(RICH) == ([], [])
+    steps, notes = setup.apt_steps(setup.Machine((3, 11), ALL - {"qemu-system-arm"}, ("sudo", "-n")))
+    assert [" ".join(step.argv) for step in steps] == [
+        "sudo -n env DEBIAN_FRONTEND=noninteractive apt-get update -q",
+        "sudo -n env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends qemu-system-arm",
+    ]
+    assert notes == []
+    assert all(step.else_note for step in steps)  # no network for apt: the tests that need it are skipped, said so
+
+
+def test_without_root_it_says_what_is_skipped_and_why() -> None:
+    assert setup.apt_steps(BARE) == (
+        [],
+        [
+            "no arm-none-eabi-gcc: tests of GCC's Cortex-M firmware are skipped; zig's run",
+            "no qemu-system-arm: tests on QEMU's Cortex-M boards are skipped; unicorn_m4 runs",
+            "no qemu-system-riscv32: tests on qemu_virt_rv32 are skipped",
+            "no riscv64-unknown-elf-gcc: tests of GCC's RV32 firmware are skipped; zig's run",
+            "no gcc: tests that compile for the host use zig; those of UBSan and ASan are skipped",
+            "to have them, as root: apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm "
+            "qemu-system-misc gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf gcc libc6-dev",
+        ],
+    )
+
+
+def test_the_key_changes_with_what_is_installed_and_with_nothing_else() -> None:
+    inputs = {"constraints.txt": b"numpy==2.4.6\n"}
+    key = setup.key("demo", RICH, "V", inputs)
+    assert key == setup.key("demo", setup.Machine((3, 11), ALL, None), "V", dict(inputs))
+    assert key != setup.key("demo", BARE, "V", inputs)
+    assert key != setup.key("full", RICH, "V", inputs)
+    assert key != setup.key("demo", RICH, "V", {"constraints.txt": b"numpy==2.4.5\n"})
+
+
+def test_a_venv_of_another_checkout_is_not_used(tmp_path: Path) -> None:
+    venv = tmp_path / ".venv"
+    assert setup.python_of(venv) is None
+    (venv / "bin").mkdir(parents=True)
+    (venv / "lib/python3.12").mkdir(parents=True)
+    (venv / "bin/python").symlink_to(sys.executable)
+    home = venv / ".bitwright-home"
+    home.write_text(str(setup.ROOT))
+    assert setup.python_of(venv) == (3, 12)
+    home.write_text("/elsewhere")
+    assert setup.python_of(venv) is None
+    home.write_text(str(setup.ROOT))
+    (venv / "bin/python").unlink()
+    (venv / "bin/python").symlink_to(tmp_path / "gone")
+    assert setup.python_of(venv) is None
+
+
+def test_a_failed_step_shows_what_it_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    say = ("sh", "-c", "echo no such package; exit 3")
+    with pytest.raises(setup.SetupError) as error:
+        setup.run(setup.Step("install", say))
+    assert str(error.value) == (
+        "sh -c 'echo no such package; exit 3'\nno such package\nfailed with exit code 3; mend it, run it again"
+    )
+    assert setup.run(setup.Step("apt", say, "no qemu: skipped")) is False
+    assert capfd.readouterr().out.splitlines()[1:] == ["  apt ... failed (3)", "no such package", "  no qemu: skipped"]
+
+
+def test_an_old_python_with_no_newer_beside_it_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(setup.sys, "version_info", (3, 9, 2))
+    with pytest.raises(setup.SetupError) as error:
+        setup.right_python("demo")
+    assert str(error.value) == "python3 is 3.9, 3.10 or newer is needed; install one as python3.N on PATH"
+
+
+def test_another_python_on_path_takes_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for minor in (10, 12, 13):
+        path = tmp_path / f"python3.{minor}"
+        path.write_text(f"#!/bin/sh\nexit {1 if minor == 13 else 0}\n")  # a shim whose Python is not there fails
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
+    monkeypatch.setattr(setup.sys, "version_info", (3, 10, 1))
+    taken: list[str] = []
+    monkeypatch.setattr(setup.os, "execv", lambda path, argv: taken.append(path))
+    setup.right_python("demo")
+    assert taken == []
+    setup.right_python("full")
+    assert taken[0] == str(tmp_path / "python3.12")
+
+
+def test_a_dry_run_changes_nothing() -> None:
+    def listing() -> list[str]:
+        return sorted(path.name for path in ROOT.iterdir())
+
+    before = listing()
+    done = subprocess.run(
+        [sys.executable, "scripts/setup.py", "full", "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert ".venv/bin/python -m pip install" in done.stdout
+    assert listing() == before
+
+
+def test_the_pip_wheel_is_the_published_one() -> None:
+    digest = hashlib.sha256((ROOT / setup.PIP_WHEEL).read_bytes()).hexdigest()
+    assert digest == "f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f4a797777940fad13"
+
+
+def test_the_six_packages_are_declared_and_pinned() -> None:
+    tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = " ".join(requirement for requirements in lists for requirement in requirements)
+    pinned = (ROOT / "constraints.txt").read_text().splitlines()
+    for name in ("hls4ml", "qkeras", "tensorflow", "numpy", "pyserial", "brevitas"):
+        assert f"{name}>=" in declared or f"{name}==" in declared
+        assert any(line.startswith(f"{name}==") for line in pinned)
+
+
+STRICT = """
+import pytest
+
+def test_good():
+    pass
+
+def test_skipped():
+    pytest.skip("no tool")
+"""
+
+
+@pytest.mark.parametrize(("strict", "workers", "code"), [("", "0", 0), ("1", "0", 1), ("1", "2", 1), ("0", "0", 0)])
+def test_strict_fails_on_a_skip(tmp_path: Path, strict: str, workers: str, code: int) -> None:
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    (tmp_path / "test_it.py").write_text(STRICT)
+    argv = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", "-n", workers, str(tmp_path)]
+    env = {**os.environ, "BITWRIGHT_STRICT": strict}
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout
+    assert "1 passed, 1 skipped" in done.stdout
+    assert "no tool" in done.stdout
+    assert ("STRICT=1: a skip is a failure" in done.stdout) == bool(code)

@@ -1,0 +1,132 @@
+"""The external tools: what each is needed for, what works without it, how to get it.
+
+Its one rule: data only. A new tool is a new row; toolchain/tools.py finds it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A tool as we know it, whether it is here or not."""
+
+    name: str
+    needed_for: str
+    without: str
+    how_to_get: str
+    programs: tuple[str, ...] = ()
+    """Names on PATH, the first found is taken; none for what is only a Python package."""
+    version_args: tuple[str, ...] = ("--version",)
+    distribution: str = ""
+    """The Python package that is the tool, or that ships it as `shipped`."""
+    shipped: str = ""
+    overlay: str = ""
+    """Folder under the environment's prefix for a package that must not be in site-packages."""
+
+    @property
+    def env(self) -> str:
+        """The environment variable that holds the program's path; empty for a Python package."""
+        return re.sub(r"[^A-Z0-9]", "_", self.name.upper()) if self.programs else ""
+
+
+def _extra(name: str) -> str:
+    return f"pip install 'bitwright[{name}]'"
+
+
+_FRAMEWORK = "saved models are read all the same"
+TOOLS: dict[str, Spec] = {
+    spec.name: spec
+    for spec in (
+        Spec(
+            "arm-none-eabi-gcc",
+            "firmware for Cortex-M boards",
+            "zig compiles it, to more instructions",
+            "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi",
+            programs=("arm-none-eabi-gcc",),
+        ),
+        Spec(
+            "riscv64-unknown-elf-gcc",
+            "firmware for RV32 boards",
+            "zig compiles it",
+            "apt-get install gcc-riscv64-unknown-elf",
+            programs=("riscv64-unknown-elf-gcc", "riscv32-unknown-elf-gcc", "riscv-none-elf-gcc"),
+        ),
+        Spec(
+            "host-cc",
+            "board native",
+            "zig compiles it; no sanitizers",
+            "apt-get install gcc libc6-dev",
+            programs=("gcc", "cc", "clang"),
+        ),
+        Spec(
+            "zig",
+            "compiling where there is no GCC",
+            "GCC compiles everything",
+            _extra("compiler"),
+            programs=("zig",),
+            version_args=("version",),
+            distribution="ziglang",
+            shipped="ziglang/zig",
+        ),
+        Spec(
+            "qemu-system-arm",
+            "emulated boards qemu_mps2_* and qemu_microbit",
+            "unicorn_m4 emulates a Cortex-M4",
+            "apt-get install qemu-system-arm",
+            programs=("qemu-system-arm",),
+        ),
+        Spec(
+            "qemu-system-riscv32",
+            "emulated board qemu_virt_rv32",
+            "firmware for it is built, not run",
+            "apt-get install qemu-system-misc",
+            programs=("qemu-system-riscv32",),
+        ),
+        Spec(
+            "unicorn",
+            "emulated board unicorn_m4",
+            "qemu_mps2_an386 emulates a Cortex-M4",
+            _extra("emulator"),
+            distribution="unicorn",
+        ),
+        Spec(
+            "pyelftools",
+            "emulated board unicorn_m4",
+            "qemu_mps2_an386 emulates a Cortex-M4",
+            _extra("emulator"),
+            distribution="pyelftools",
+        ),
+        Spec(
+            "openocd",
+            "flashing STM32 and Pico boards over a debug probe",
+            "the image is built; flash it with your own tool",
+            "apt-get install openocd",
+            programs=("openocd",),
+        ),
+        Spec(
+            "picotool",
+            "flashing a Pico over USB",
+            "the image is built; openocd flashes it over a probe",
+            "build it from the Pico SDK, or apt-get install picotool where Debian is 13 or newer",
+            programs=("picotool",),
+            version_args=("version",),
+        ),
+        Spec(
+            "tensorflow", "training, live Keras models, verify", _FRAMEWORK, _extra("qkeras"), distribution="tensorflow"
+        ),
+        Spec("qkeras", "training, live Keras models, verify", _FRAMEWORK, _extra("qkeras"), distribution="qkeras"),
+        Spec(
+            "qkeras-v3",
+            "verify of models of the Keras-3 fork",
+            _FRAMEWORK,
+            "python3 scripts/setup.py full",
+            overlay="overlays/qkeras3",
+        ),
+        Spec("torch", "training, live Brevitas models", _FRAMEWORK, _extra("brevitas"), distribution="torch"),
+        Spec("brevitas", "training, live Brevitas models", _FRAMEWORK, _extra("brevitas"), distribution="brevitas"),
+        Spec("hls4ml", "boards whose backend is 'hls4ml'", "all other boards", _extra("hls4ml"), distribution="hls4ml"),
+    )
+}
