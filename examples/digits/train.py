@@ -29,7 +29,7 @@ def data() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def network() -> tf.keras.Model:
-    weights = dict(kernel_quantizer=quantized_bits(4, 0, alpha=1), bias_quantizer=quantized_bits(8, 2, alpha=1))
+    weights = {"kernel_quantizer": quantized_bits(4, 0, alpha=1), "bias_quantizer": quantized_bits(8, 2, alpha=1)}
     keras = tf.keras.layers
     x = image = keras.Input((8, 8, 1), name="image")
     x = QActivation(quantized_relu(5, 1), name="pixels")(x)  # multiples of 1/16: exact

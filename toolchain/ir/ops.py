@@ -14,7 +14,7 @@ from .types import Const, Tensor
 Padding = tuple[tuple[int, int], ...]  # (before, after) for each spatial axis
 
 
-class Rounding(str, Enum):  # noqa: UP042 - Python 3.10
+class Rounding(str, Enum):
     """How t / 2**shift becomes an integer; docs/numerics.md tabulates each at halves of both signs."""
 
     HALF_EVEN = "half_even"
