@@ -32,7 +32,7 @@ ROOMS = {
     "compress": CORE,
 }
 ONLY = {"errors": set[str](), "ir": {"numpy"}}  # the third-party packages of a room that may not have any
-TOP = {"", "__init__", "__main__", "cli", "flow"}  # these import all
+TOP = {"", "__init__", "__main__", "cli", "demo", "flow"}  # these import all; demo is a verb too long for cli
 PLUGINS = {"frontends", "backends"}
 
 
