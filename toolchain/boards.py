@@ -1,0 +1,229 @@
+"""Boards are data: one file boards/<name>.toml each, read, checked and frozen here.
+
+Rule: every number in a board file names its source, and a key nobody reads is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from toolchain import data
+from toolchain.errors import ToolchainError, nearest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+BACKENDS = ("c", "hls4ml", "verilog")
+CORES = {
+    "host": "host",
+    "cortex-m0": "arm",
+    "cortex-m0plus": "arm",
+    "cortex-m3": "arm",
+    "cortex-m4f": "arm",
+    "cortex-m7": "arm",
+    "cortex-m33": "arm",
+    "rv32imac": "riscv",
+}  # core -> the compiler it needs
+UARTS = ("process", "cmsdk", "stm32_v1", "stm32_v2", "nrf51", "pl011", "16550")
+COUNTERS = ("none", "dwt", "systick", "mcycle", "timer", "fpga")
+LINKS = ("process", "qemu", "unicorn", "serial", "verilator")
+STEPS = ("set", "clear", "write", "wait")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One register access of a board's start-up: what to do to the bits at an address, and why."""
+
+    what: str
+    address: int
+    bits: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a board is. What is plugged into this desk (port, probe) never is here. Units are in the names."""
+
+    name: str
+    backend: str
+    part: str
+    core: str
+    link: str
+    source: Mapping[str, str]
+    clock_hz: int = 0
+    flash_origin: int = 0
+    flash_bytes: int = 0
+    ram_origin: int = 0
+    ram_bytes: int = 0
+    stack_bytes: int = 2048
+    largest_payload: int = 1024
+    boot: str = ""  # a second-stage loader of firmware_templates/c/ports that must be at the start of flash
+    uart: str = "process"
+    uart_base: int = 0
+    uart_lpuart: bool = False
+    baud: int = 115_200
+    counter: str = "none"
+    machine: str = ""  # of QEMU
+    emulated_counter_hz: int = 0  # where the emulator's counter clock is not the board's clock_hz
+    image_of: str = ""  # this board runs the very image built for that one
+    flash_command: tuple[str, ...] = ()  # {image} is the file to load
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def compiler(self) -> str:
+        """The kind of compiler: host, arm or riscv."""
+        return CORES[self.core]
+
+    @property
+    def emulated(self) -> bool:
+        return self.link in ("qemu", "unicorn", "verilator")
+
+    def source_of(self, field: str) -> str:
+        return self.source.get(field, self.source.get("all", ""))
+
+
+def names() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in data.folder("boards").glob("*.toml")))
+
+
+def load(name: str) -> Board:
+    """The board of this name, checked whole."""
+    path = data.folder("boards") / f"{name}.toml"
+    if name not in names():
+        hint = " ".join(filter(None, [nearest(name, names()), f"to add one, write boards/{name}.toml"]))
+        raise ToolchainError("board", f"no board {name!r}", hint)
+    return parse(name, path.read_text(encoding="utf-8"))
+
+
+def parse(name: str, text: str) -> Board:
+    where = f"boards/{name}.toml"
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ToolchainError(where, f"is not TOML: {error}", "correct the file") from None
+    fields = {field.name: field for field in dataclasses.fields(Board) if field.name != "name"}
+    for key in values:
+        if key not in fields:
+            raise ToolchainError(
+                where, f"unknown key {key!r}", nearest(key, fields) or f"known keys: {', '.join(fields)}"
+            )
+    for key, field in fields.items():
+        if key not in values:
+            if field.default is dataclasses.MISSING:
+                raise ToolchainError(where, f"key {key!r} is missing", f"add {key} = ...")
+            continue
+        values[key] = _typed(where, key, field.type, values[key])
+    board = Board(name=name, **values)
+    _check(where, board, [key for key in values if isinstance(values[key], int) and not isinstance(values[key], bool)])
+    return board
+
+
+def _typed(where: str, key: str, kind: Any, value: Any) -> Any:
+    """The value as the field's type (annotations are strings here), or a refusal."""
+    if key == "source" and isinstance(value, str) and value:
+        return {"all": value}
+    if key == "source" and isinstance(value, dict) and all(isinstance(v, str) and v for v in value.values()):
+        return dict(value)
+    if key == "steps" and isinstance(value, list):
+        return tuple(_step(f"{where}: steps[{i}]", step) for i, step in enumerate(value))
+    if key == "flash_command" and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return tuple(value)
+    plain = {"str": str, "int": int, "bool": bool}.get(str(kind))
+    if plain is not None and type(value) is plain:
+        return value
+    raise ToolchainError(where, f"{key} is {value!r}, must be {_KINDS.get(key, str(kind))}", "correct the file")
+
+
+_KINDS = {
+    "source": "a text, or a table of texts by key",
+    "steps": "a list of tables",
+    "flash_command": "a list of texts",
+}
+
+
+def _step(where: str, value: Any) -> Step:
+    keys = {"what": str, "address": int, "bits": int, "why": str}
+    if not isinstance(value, dict) or set(value) != set(keys) or any(type(value[k]) is not t for k, t in keys.items()):
+        raise ToolchainError(where, f"is {value!r}", "a step is {what, address, bits, why}")
+    if value["what"] not in STEPS:
+        raise ToolchainError(where, f"what is {value['what']!r}, must be one of {', '.join(STEPS)}", "correct the file")
+    if (
+        value["address"] % 4
+        or not 0 <= value["address"] < 1 << 32
+        or not 0 <= value["bits"] < 1 << 32
+        or not value["why"]
+    ):
+        raise ToolchainError(where, f"is {value!r}", "a word address, 32 bits and a reason are needed")
+    return Step(**value)
+
+
+def _check(where: str, board: Board, numbers: list[str]) -> None:
+    def choice(key: str, known: tuple[str, ...]) -> None:
+        value = getattr(board, key)
+        if value not in known:
+            hint = " ".join(filter(None, [nearest(value, known), f"known: {', '.join(known)}"]))
+            raise ToolchainError(where, f"unknown {key} {value!r}", hint)
+
+    def within(key: str, low: int, high: int, unit: str = "") -> None:
+        value = getattr(board, key)
+        if not low <= value <= high:
+            what = f"{key} is {value:,}{unit}, must be {low:,} to {high:,}{unit}"
+            raise ToolchainError(where, what, "correct the file")
+
+    choice("backend", BACKENDS)
+    choice("link", LINKS)
+    for key in numbers:
+        if not board.source_of(key):
+            raise ToolchainError(where, f"{key} has no source", f"add {key} = '...' under [source]")
+    known = {field.name for field in dataclasses.fields(Board)} | {"all"}
+    for key in board.source:
+        if key not in known:
+            hint = nearest(key, known) or "name a key of the file"
+            raise ToolchainError(where, f"[source] names the unknown key {key!r}", hint)
+    if board.backend != "c":
+        return
+    choice("core", tuple(CORES))
+    choice("uart", UARTS)
+    choice("counter", COUNTERS)
+    within("largest_payload", 128, 32_768, " bytes")
+    if board.core == "host":
+        return
+    within("clock_hz", 32_768, 2_000_000_000, " Hz")
+    within("flash_bytes", 8_192, 1 << 30, " bytes")
+    within("ram_bytes", 4_096, 1 << 30, " bytes")
+    within("flash_origin", 0, (1 << 32) - board.flash_bytes)
+    within("ram_origin", 0, (1 << 32) - board.ram_bytes)
+    within("uart_base", 4, (1 << 32) - 4096)
+    within("stack_bytes", 512, board.ram_bytes // 2, " bytes")
+    within("baud", 1_200, 3_000_000)
+    for key in ("flash_origin", "ram_origin", "ram_bytes", "stack_bytes"):
+        if getattr(board, key) % 8:
+            raise ToolchainError(
+                where, f"{key} is {getattr(board, key):#x}, must be a multiple of 8", "correct the file"
+            )
+    if max(board.flash_origin, board.ram_origin) < min(
+        board.flash_origin + board.flash_bytes, board.ram_origin + board.ram_bytes
+    ):
+        raise ToolchainError(where, "flash and RAM overlap", "correct their origins or sizes")
+    if board.link == "qemu" and not board.machine:
+        raise ToolchainError(where, "a qemu board needs a machine", "add machine = '...' as qemu-system -M names it")
+    if board.link == "serial":
+        # 2.5 % is what two ends of an 8N1 frame share before the last bit is read wrong
+        scale = 256 if board.uart_lpuart else 4 if board.uart == "pl011" else 1
+        divisor = max(1, (scale * board.clock_hz + board.baud // 2) // board.baud)
+        error = abs(Fraction(scale * board.clock_hz, divisor * board.baud) - 1)
+        if board.uart != "nrf51" and error > Fraction(25, 1000):
+            what = f"baud {board.baud:,} is {float(error):.1%} off at {board.clock_hz:,} Hz, must be within 2.5%"
+            raise ToolchainError(where, what, "choose another baud")
+
+
+def image_board(board: Board) -> Board:
+    """The board whose name and numbers the image is built with."""
+    return load(board.image_of) if board.image_of else board

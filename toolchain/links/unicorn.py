@@ -1,0 +1,185 @@
+"""A Cortex-M4 of the AN386 memory map in this very process: unicorn runs the code, this file is the UART and the DWT.
+
+Rule: CYCCNT counts instructions, exactly, by the length of every block executed. Nothing runs in the background: the
+emulator steps only inside `recv`, until the firmware has answered and polls an empty UART again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import struct
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from toolchain.boards import Board
+from toolchain.errors import MissingToolError, ToolchainError
+from toolchain.links import CountKind, Link
+from toolchain.project import Image, elf_segments
+
+UART_DATA, UART_STATE = 0, 4
+STATE_RX_FULL = 2
+IDLE_POLLS = 3  # of the state with nothing read or written between: before sending, the firmware asks once
+SLICE_S = 0.2  # how often a long run looks at its deadline and at Ctrl-C
+
+
+class UnicornLink(Link):
+    count_kind: CountKind = "instructions"
+
+    def __init__(self, image: Image, board: Board) -> None:
+        try:
+            unicorn: Any = importlib.import_module("unicorn")
+            arm_const: Any = importlib.import_module("unicorn.arm_const")
+        except ImportError:
+            raise MissingToolError("unicorn", "not installed", "pip install unicorn, or use a qemu board") from None
+        self.where, self._version = board.name, unicorn.__version__
+        self._input, self._output = bytearray(), bytearray()
+        self._lengths: dict[tuple[int, int], int] = {}
+        self._failure: BaseException | None = None
+        self._polls, self._idle = 0, False
+        self._error_class = unicorn.UcError
+        self._pc_register = arm_const.UC_ARM_REG_PC
+        self._emulator: Any = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
+        emulator = self._emulator
+        emulator.ctl_set_cpu_model(arm_const.UC_CPU_ARM_CORTEX_M4)
+        for origin, size in ((board.flash_origin, board.flash_bytes), (board.ram_origin, board.ram_bytes)):
+            emulator.mem_map(origin, -(-size // 4096) * 4096)
+        for address, data in elf_segments(image.path.read_bytes()):
+            emulator.mem_write(address, data)
+        emulator.mmio_map(board.uart_base, 0x1000, self._uart_read, None, self._uart_write, None)
+        emulator.mmio_map(0xE000E000, 0x1000, _zero, None, _ignore, None)
+        emulator.mmio_map(0xE0001000, 0x1000, self._dwt_read, None, self._dwt_write, None)
+        self._cyccnt_base, self._dwt_control = 0, 0
+        self._hook_blocks(unicorn)
+        stack, self._pc = struct.unpack("<II", bytes(emulator.mem_read(board.flash_origin, 8)))
+        emulator.reg_write(arm_const.UC_ARM_REG_SP, stack)
+
+    def _hook_blocks(self, unicorn: Any) -> None:
+        """unicorn's own Python hook costs 1 us a block, a bare ctypes one half of it."""
+        kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
+        lengths, measure, stop = self._lengths, self._measure, self._emulator.emu_stop
+        count, last = 0, (0, 0)  # closure cells: the fastest variables Python has
+
+        def block(_uc: int, address: int, size: int, _user: int) -> None:
+            nonlocal count, last
+            try:
+                last = address, size
+                count += lengths[last]
+            except KeyError:
+                count += measure(address, size)
+            except BaseException as error:  # KeyboardInterrupt: ctypes would print and forget it
+                self._failure = error
+                stop()
+
+        def forget_unexecuted(pc: int) -> None:
+            """A stop falls between a block's hook and the block: resumed, it is hooked, and would be counted, again."""
+            nonlocal count
+            if last[0] == pc:
+                count -= lengths[last]
+
+        self._count: Callable[[], int] = lambda: count
+        self._forget_unexecuted = forget_unexecuted
+        self._callback = kind(block)  # held: C keeps only the pointer
+        handle = ctypes.c_size_t()
+        add = unicorn.unicorn_py3.unicorn.uclib.uc_hook_add
+        code = add(
+            self._emulator._uch,
+            ctypes.byref(handle),
+            ctypes.c_int(unicorn.UC_HOOK_BLOCK),
+            self._callback,
+            ctypes.c_void_p(),
+            ctypes.c_uint64(1),
+            ctypes.c_uint64(0),
+        )
+        assert code == 0, code
+
+    def _measure(self, address: int, size: int) -> int:
+        """Instructions in a block of Thumb code: 32 bits long where the first half-word begins 0b11101 or higher."""
+        code = bytes(self._emulator.mem_read(address, size))
+        at = count = 0
+        while at < size:
+            at += 4 if code[at + 1] >> 3 >= 29 else 2
+            count += 1
+        self._lengths[address, size] = count
+        return count
+
+    def _uart_read(self, _uc: Any, offset: int, _size: int, _user: Any) -> int:
+        if offset == UART_STATE:
+            if self._input:
+                return STATE_RX_FULL
+            self._polls += 1
+            if self._polls >= IDLE_POLLS:
+                self._idle = True
+                self._emulator.emu_stop()
+        elif offset == UART_DATA and self._input:
+            self._polls = 0
+            return self._input.pop(0)
+        return 0
+
+    def _uart_write(self, _uc: Any, offset: int, _size: int, value: int, _user: Any) -> None:
+        if offset == UART_DATA:
+            self._polls = 0
+            self._output.append(value & 0xFF)
+
+    def _dwt_read(self, _uc: Any, offset: int, _size: int, _user: Any) -> int:
+        if offset == 4 and self._dwt_control & 1:
+            return (self._count() - self._cyccnt_base) & 0xFFFFFFFF
+        return self._dwt_control if offset == 0 else 0
+
+    def _dwt_write(self, _uc: Any, offset: int, _size: int, value: int, _user: Any) -> None:
+        if offset == 0:
+            self._dwt_control = value
+        elif offset == 4:
+            self._cyccnt_base = self._count() - value
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        return {"unicorn": self._version}
+
+    def send(self, data: bytes) -> None:
+        self._input += data
+
+    def recv(self, n: int, timeout_s: float) -> bytes:
+        deadline = time.monotonic() + timeout_s
+        while not self._output:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return b""
+            self._polls, self._idle = 0, False
+            self._step(min(left, SLICE_S))
+            if self._idle and not self._input and not self._output:
+                # nothing more will ever come of itself: wait as a line that stays silent would
+                time.sleep(max(0.0, deadline - time.monotonic()))
+                return b""
+        data = bytes(self._output[:n])
+        del self._output[:n]
+        return data
+
+    def _step(self, seconds: float) -> None:
+        try:
+            self._emulator.emu_start(self._pc | 1, 0xFFFFFFFF, timeout=max(1, int(seconds * 1e6)))
+        except self._error_class as error:
+            at = self._emulator.reg_read(self._pc_register)
+            raise ToolchainError(self.where, f"the emulated processor stopped at {at:#x}: {error}") from None
+        finally:
+            self._pc = self._emulator.reg_read(self._pc_register)
+            self._forget_unexecuted(self._pc)
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
+
+    def close(self) -> None:
+        self._input.clear()
+
+
+def _zero(_uc: Any, _offset: int, _size: int, _user: Any) -> int:
+    return 0
+
+
+def _ignore(_uc: Any, _offset: int, _size: int, _value: int, _user: Any) -> None:
+    return None
+
+
+def open(image: Image, board: Board, port: str | None = None) -> UnicornLink:  # noqa: A001
+    return UnicornLink(image, board)

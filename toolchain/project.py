@@ -1,0 +1,290 @@
+"""A Project is a bag of files and commands, pure data; an Image is what building it gave.
+
+Rule: a digest names the bytes. The same graph, board and version make the same Project; what is on disk when `build`
+runs is digested again, so that an image of edited files is known for another build.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol, cast
+
+from toolchain.errors import ToolchainError
+
+MANIFEST = "bitwright.json"
+FORMAT = 1
+BUILD_TIMEOUT_S = 600.0
+Progress = Callable[[str, float], None]  # what is being done, and how much of all is done, 0 to 1
+
+
+class Compiler(Protocol):
+    """What `tools.compiler(kind, core)` answers: `[*argv, *flags, ..., *link]`."""
+
+    @property
+    def argv(self) -> Sequence[str]: ...
+
+    @property
+    def flags(self) -> Sequence[str]: ...
+
+    @property
+    def link(self) -> Sequence[str]: ...
+
+    @property
+    def version(self) -> str: ...
+
+
+class Tools(Protocol):
+    """The part of toolchain.tools that building needs."""
+
+    def compiler(self, kind: str, core: str) -> Compiler: ...
+
+
+@dataclass(frozen=True)
+class Project:
+    """Files (text or bytes, by relative name), the commands that build them, and the file they make.
+
+    An argument of a command may be a placeholder: `{compiler:KIND:CORE}` and `{link:KIND:CORE}` stand for several
+    arguments of this machine's compiler; `{project_digest}`, anywhere in one, for the digest of this project.
+    """
+
+    name: str
+    files: Mapping[str, str | bytes]
+    commands: tuple[tuple[str, ...], ...]
+    product: str
+    graph_digest: str = ""
+    board: str = ""
+
+    def digest(self) -> str:
+        """Names everything: files, commands, product, graph and board. Independent of the order files were added in."""
+        return _digest(_head(self), {name: _bytes(data) for name, data in self.files.items()})
+
+    def write(self, root: Path) -> Path:
+        """Puts the project on disk whole or not at all; replaces an older project, refuses any other folder."""
+        for name in self.files:
+            _check_name(self.name, name)
+        if root.is_symlink() or (
+            root.exists() and not (root.is_dir() and (_is_project(root) or not any(root.iterdir())))
+        ):
+            raise ToolchainError(
+                str(root), "exists and is not a bitwright project", "choose another folder or remove it"
+            )
+        root.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+        try:
+            for name, data in self.files.items():
+                path = fresh / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(_bytes(data))
+            manifest = {**_head(self), "digest": self.digest(), "files": sorted(self.files)}
+            (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+            fresh.chmod(0o755)
+            _replace(fresh, root)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        return root
+
+    def build(self, root: Path, tools: Tools | None = None, progress: Progress | None = None) -> Image:
+        """Writes the project to `root` and makes its image there."""
+        if tools is None:
+            tools = cast(Tools, importlib.import_module("toolchain.tools"))
+        return build(self.write(root), tools, progress)
+
+
+@dataclass(frozen=True)
+class Image:
+    """What is loaded on a board: a file, the digests it will name in HELLO, and what it takes of the board."""
+
+    path: Path
+    graph_digest: str
+    project_digest: str
+    board: str = ""
+    sizes: Mapping[str, int] = field(default_factory=dict)  # flash_bytes, ram_bytes
+    versions: Mapping[str, str] = field(default_factory=dict)  # of the compilers
+
+
+def build(root: Path, tools: Tools, progress: Progress | None = None) -> Image:
+    """Runs the commands of the project at `root` and measures the product. Shows a failing command and what it said."""
+    manifest = _manifest(root)
+    head = {key: manifest[key] for key in _HEAD}
+    commands = tuple(tuple(command) for command in manifest["commands"])
+    try:
+        files = {name: (root / name).read_bytes() for name in manifest["files"]}
+    except OSError as error:
+        raise ToolchainError(
+            str(root), f"{Path(str(error.filename)).name} cannot be read", "emit the project again"
+        ) from None
+    digest = _digest(head, files)
+    product = root / manifest["product"]
+    for i, command in enumerate(commands):
+        argv = resolve(command, tools, digest)
+        if progress is not None:
+            progress(_shown(argv), i / len(commands))
+        _run(root, argv)
+    if not product.is_file():
+        raise ToolchainError(str(root), f"the commands did not make {manifest['product']}", "read what they said")
+    made_with = versions(commands, tools)
+    return Image(product, manifest["graph_digest"], digest, manifest["board"], sizes(product), made_with)
+
+
+def resolve(command: Sequence[str], tools: Tools, digest: str) -> tuple[str, ...]:
+    """A command of a Project as arguments for this machine."""
+    argv: list[str] = []
+    for argument in command:
+        if argument.startswith(("{compiler:", "{link:")) and argument.endswith("}"):
+            what, kind, core = argument[1:-1].split(":")
+            compiler = tools.compiler(kind, core)
+            argv += [*compiler.argv, *compiler.flags] if what == "compiler" else compiler.link
+        else:
+            argv.append(argument.replace("{project_digest}", digest))
+    return tuple(argv)
+
+
+def versions(commands: Iterable[Sequence[str]], tools: Tools) -> dict[str, str]:
+    """The compilers that these commands call, for the record."""
+    found = {}
+    for argument in sorted({argument for command in commands for argument in command}):
+        if argument.startswith("{compiler:"):
+            compiler = tools.compiler(*argument[1:-1].split(":")[1:])
+            name = Path(compiler.argv[0]).name
+            found[" ".join([name, *compiler.argv[1:]])] = compiler.version
+    return found
+
+
+def sizes(path: Path) -> dict[str, int]:
+    """Flash and RAM of a bare-metal ELF, from its sections and stack symbols; of a host's program only the file size.
+
+    Flash is every byte loaded; RAM is .data, .bss and the stack the linker script keeps free.
+    """
+    data = path.read_bytes()
+    if data[:4] != b"\x7fELF" or data[4] != 1 or data[5] != 1:
+        return {"flash_bytes": len(data), "ram_bytes": 0}
+    sections = elf_sections(data)
+    flash = sum(s.size for s in sections.values() if s.flags & 2 and s.kind != 8)
+    ram = sum(s.size for s in sections.values() if s.flags & 2 and s.flags & 1)
+    symbols = elf_symbols(data, sections)
+    ram += symbols.get("_estack", 0) - symbols.get("_stack_bottom", 0)
+    return {"flash_bytes": flash, "ram_bytes": ram}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of a 32-bit little-endian ELF: kind 8 is NOBITS; flags 1 writable, 2 allocated, 4 code."""
+
+    kind: int
+    flags: int
+    address: int
+    offset: int
+    size: int
+    link: int
+
+
+def elf_sections(data: bytes) -> dict[str, Section]:
+    start, size, count, names = struct.unpack_from("<I", data, 32) + struct.unpack_from("<HHH", data, 46)
+    raw = [struct.unpack_from("<10I", data, start + i * size) for i in range(count)]
+    text = raw[names][4]
+    return {_text(data, text + r[0]): Section(r[1], r[2], r[3], r[4], r[5], r[6]) for r in raw}
+
+
+def elf_symbols(data: bytes, sections: Mapping[str, Section]) -> dict[str, int]:
+    table, text = sections.get(".symtab"), sections.get(".strtab")
+    if table is None or text is None:
+        return {}
+    entries = struct.iter_unpack("<IIIBBH", data[table.offset : table.offset + table.size])
+    return {_text(data, text.offset + entry[0]): entry[1] for entry in entries}
+
+
+def elf_segments(data: bytes) -> list[tuple[int, bytes]]:
+    """What a loader puts where: (physical address, bytes) of every loaded segment."""
+    start, size, count = struct.unpack_from("<I", data, 28) + struct.unpack_from("<HH", data, 42)
+    headers = [struct.unpack_from("<8I", data, start + i * size) for i in range(count)]
+    return [(h[3], data[h[1] : h[1] + h[4]]) for h in headers if h[0] == 1 and h[4]]
+
+
+def _text(data: bytes, at: int) -> str:
+    return data[at : data.index(b"\0", at)].decode()
+
+
+_HEAD = ("format", "name", "graph_digest", "board", "commands", "product")
+
+
+def _head(project: Project) -> dict[str, Any]:
+    commands = [list(command) for command in project.commands]
+    return dict(
+        zip(_HEAD, (FORMAT, project.name, project.graph_digest, project.board, commands, project.product), strict=True)
+    )
+
+
+def _bytes(data: str | bytes) -> bytes:
+    return data.encode() if isinstance(data, str) else data
+
+
+def _digest(head: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
+    total = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    for name in sorted(files):
+        total.update(f"\n{name}\n{len(files[name])}\n".encode() + files[name])
+    return total.hexdigest()
+
+
+def _check_name(project: str, name: str) -> None:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or str(path) != name or name in (".", MANIFEST):
+        raise ToolchainError(f"project {project}", f"{name!r} is no name for a file of it", "use a plain relative name")
+
+
+def _is_project(root: Path) -> bool:
+    return (root / MANIFEST).is_file()
+
+
+def _manifest(root: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ToolchainError(str(root), "is not a bitwright project", "emit one there first") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ToolchainError(str(root), "was written by another version of bitwright", "emit the project again")
+    return manifest
+
+
+def _replace(fresh: Path, root: Path) -> None:
+    """A folder cannot be renamed over a full one: the old one steps aside first and is removed last."""
+    if not root.exists():
+        os.rename(fresh, root)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{root.name}-old-", dir=root.parent))
+    os.rename(root, aside / "project")
+    try:
+        os.rename(fresh, root)
+    except BaseException:
+        os.rename(aside / "project", root)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _shown(argv: Sequence[str]) -> str:
+    return f"{Path(argv[0]).name} -> {argv[argv.index('-o') + 1]}" if "-o" in argv else " ".join(argv)
+
+
+def _run(root: Path, argv: Sequence[str]) -> None:
+    try:
+        done = subprocess.run(argv, cwd=root, capture_output=True, text=True, errors="replace", timeout=BUILD_TIMEOUT_S)
+    except FileNotFoundError:
+        raise ToolchainError(str(root), f"{argv[0]} not found", "run `bitwright doctor`") from None
+    except subprocess.TimeoutExpired:
+        raise ToolchainError(
+            str(root), f"{argv[0]} did not end within {BUILD_TIMEOUT_S:.0f} s", "run it by hand"
+        ) from None
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).strip()
+        raise ToolchainError(str(root), f"the build failed (exit {done.returncode}): {' '.join(argv)}\n{said}")
