@@ -1,0 +1,64 @@
+/* The largest of each window, or its sum times a factor for its row and one for its column (what makes the counts of
+ * clipped windows equal). What lies outside the input does not take part. One dimension is two with a height of 1. */
+#ifndef NN_POOL_H
+#define NN_POOL_H
+#include "nn_stages.h"
+
+typedef struct {
+    int32_t in_h, in_w, channels, out_h, out_w, k_h, k_w, stride_h, stride_w, top, left;
+    int64_t zero_point;           /* sum: to subtract from each x */
+    nn_param factor_h, factor_w;  /* sum: for each output row and column */
+    nn_type x_type;
+    int wide; /* the sum needs int64 */
+} nn_pool_shape;
+
+NN_INLINE int32_t nn_inside(int32_t at, int32_t size) { return at < 0 ? 0 : at > size ? size : at; }
+
+NN_INLINE void nn_max_pool(const void *x, void *y, nn_pool_shape s) {
+    size_t at = 0;
+    for (int32_t oh = 0; oh < s.out_h; oh++) {
+        const int32_t h0 = nn_inside(oh * s.stride_h - s.top, s.in_h), h1 = nn_inside(oh * s.stride_h - s.top + s.k_h, s.in_h);
+        for (int32_t ow = 0; ow < s.out_w; ow++) {
+            const int32_t w0 = nn_inside(ow * s.stride_w - s.left, s.in_w), w1 = nn_inside(ow * s.stride_w - s.left + s.k_w, s.in_w);
+            for (int32_t c = 0; c < s.channels; c++) {
+                int64_t best = nn_load(x, (size_t)((h0 * s.in_w + w0) * s.channels + c), s.x_type);
+                for (int32_t h = h0; h < h1; h++) {
+                    for (int32_t w = w0; w < w1; w++) {
+                        const int64_t value = nn_load(x, (size_t)((h * s.in_w + w) * s.channels + c), s.x_type);
+                        best = value > best ? value : best;
+                    }
+                }
+                nn_store(y, at++, best, s.x_type);
+            }
+        }
+    }
+}
+
+NN_INLINE void nn_sum_pool(const void *x, void *y, nn_pool_shape s, nn_stages stages) {
+    size_t at = 0;
+    for (int32_t oh = 0; oh < s.out_h; oh++) {
+        const int32_t h0 = nn_inside(oh * s.stride_h - s.top, s.in_h), h1 = nn_inside(oh * s.stride_h - s.top + s.k_h, s.in_h);
+        for (int32_t ow = 0; ow < s.out_w; ow++) {
+            const int32_t w0 = nn_inside(ow * s.stride_w - s.left, s.in_w), w1 = nn_inside(ow * s.stride_w - s.left + s.k_w, s.in_w);
+            const uint64_t factor = (uint64_t)nn_get(s.factor_h, (size_t)oh) * (uint64_t)nn_get(s.factor_w, (size_t)ow);
+            const uint64_t zero = (uint64_t)((h1 - h0) * (w1 - w0)) * (uint64_t)s.zero_point;
+            for (int32_t c = 0; c < s.channels; c++) {
+                nn_sum sum = nn_start((int64_t)(0 - zero), s.wide);
+                for (int32_t h = h0; h < h1; h++) {
+                    for (int32_t w = w0; w < w1; w++) {
+                        const size_t i = (size_t)((h * s.in_w + w) * s.channels + c);
+                        if (s.wide) {
+                            sum.wide += (uint64_t)nn_load(x, i, s.x_type);
+                        } else {
+                            sum.narrow += nn_load_low(x, i, s.x_type);
+                        }
+                    }
+                }
+                sum.narrow *= (uint32_t)factor;
+                sum.wide *= factor;
+                nn_put(y, at++, nn_total(sum, s.wide), (size_t)c, stages);
+            }
+        }
+    }
+}
+#endif

@@ -1,0 +1,72 @@
+/* y = clamp(output_offset + round((acc * multiplier + offset) / 2**shift)); docs/numerics.md, requantize.
+ *
+ * Floor is the one rounding that a shift does; each other mode adds what makes it that mode first. The generator turns
+ * half_up, half_down and ceil into floor by their offsets, which is exact. It has proved that the whole sum fits int32,
+ * or int64 where `wide`, and that the result before clamping fits int32, or int64 where `wide_result`. */
+#ifndef NN_REQUANTIZE_H
+#define NN_REQUANTIZE_H
+#include "nn.h"
+
+typedef enum { NN_FLOOR, NN_HALF_EVEN, NN_HALF_AWAY, NN_TOWARD_ZERO, NN_AWAY_FROM_ZERO, NN_TFLM } nn_rounding;
+
+typedef struct {
+    nn_rounding rounding;
+    nn_param multiplier, offset, shift;
+    int64_t output_offset, min, max;
+    int wide, wide_result;
+} nn_requantize_args;
+
+NN_INLINE int64_t nn_round64(int64_t t, uint32_t shift, nn_rounding rounding) {
+    const int64_t below = ((int64_t)1 << shift) - 1; /* the bits that go */
+    const int64_t half = ((int64_t)1 << shift) >> 1;
+    switch (rounding) {
+    case NN_HALF_EVEN: t += (below >> 1) + (shift != 0 ? (t >> shift) & 1 : 0); break;
+    case NN_HALF_AWAY: t += t < 0 ? below - half : half; break;
+    case NN_TOWARD_ZERO: t += t < 0 ? below : 0; break;
+    case NN_AWAY_FROM_ZERO: t += t < 0 ? 0 : below; break;
+    default: break;
+    }
+    return t >> shift;
+}
+
+NN_INLINE int32_t nn_round32(int32_t t, uint32_t shift, nn_rounding rounding) {
+    const int32_t below = (int32_t)(((uint32_t)1 << shift) - 1);
+    const int32_t half = (int32_t)(((uint32_t)1 << shift) >> 1);
+    switch (rounding) {
+    case NN_HALF_EVEN: t += (below >> 1) + (shift != 0 ? (t >> shift) & 1 : 0); break;
+    case NN_HALF_AWAY: t += t < 0 ? below - half : half; break;
+    case NN_TOWARD_ZERO: t += t < 0 ? below : 0; break;
+    case NN_AWAY_FROM_ZERO: t += t < 0 ? 0 : below; break;
+    default: break;
+    }
+    return t >> shift;
+}
+
+/* TensorFlow Lite Micro rounds twice: a saturating left shift, the high half of the doubled product, then a right shift
+ * that rounds halves away from zero. Its nudge and truncating division together are floor((product + 2**30) / 2**31). */
+NN_INLINE int64_t nn_tflm(int64_t acc, int64_t multiplier, uint32_t shift) {
+    const uint32_t left = shift < 31 ? 31 - shift : 0, right = shift > 31 ? shift - 31 : 0;
+    int64_t x = acc * ((int64_t)1 << left);
+    x = x < INT32_MIN ? INT32_MIN : x > INT32_MAX ? INT32_MAX : x;
+    x = ((int64_t)(int32_t)x * (int32_t)multiplier + ((int64_t)1 << 30)) >> 31;
+    return nn_round64(x, right, NN_HALF_AWAY);
+}
+
+NN_INLINE int64_t nn_requantize(int64_t acc, size_t c, nn_requantize_args q) {
+    const uint32_t shift = (uint32_t)nn_get(q.shift, c);
+    int64_t y;
+    if (q.rounding == NN_TFLM) {
+        y = nn_tflm(acc, nn_get(q.multiplier, c), shift);
+    } else if (q.wide) {
+        y = nn_round64(acc * nn_get(q.multiplier, c) + nn_get(q.offset, c), shift, q.rounding);
+    } else {
+        y = nn_round32((int32_t)acc * (int32_t)nn_get(q.multiplier, c) + (int32_t)nn_get(q.offset, c), shift, q.rounding);
+    }
+    if (q.wide_result) {
+        y += q.output_offset;
+        return y < q.min ? q.min : y > q.max ? q.max : y;
+    }
+    const int32_t narrow = (int32_t)y + (int32_t)q.output_offset, min = (int32_t)q.min, max = (int32_t)q.max;
+    return narrow < min ? min : narrow > max ? max : narrow;
+}
+#endif

@@ -1,0 +1,35 @@
+/* What happens to each value between the op that makes it and memory: up to two of requantize, threshold and lookup,
+ * so that an accumulator is never stored; then the store. */
+#ifndef NN_STAGES_H
+#define NN_STAGES_H
+#include "nn.h"
+#include "nn_lookup.h"
+#include "nn_requantize.h"
+#include "nn_threshold.h"
+
+typedef struct {
+    enum { NN_KEEP, NN_REQUANTIZE, NN_THRESHOLD, NN_LOOKUP } kind;
+    nn_requantize_args requantize;
+    nn_threshold_args threshold;
+    nn_lookup_args lookup;
+} nn_stage;
+
+typedef struct {
+    nn_stage first, second;
+    nn_type type; /* of what is stored */
+} nn_stages;
+
+NN_INLINE int64_t nn_stage_apply(int64_t x, size_t c, nn_stage s) {
+    switch (s.kind) {
+    case NN_REQUANTIZE: return nn_requantize(x, c, s.requantize);
+    case NN_THRESHOLD: return nn_threshold(x, c, s.threshold);
+    case NN_LOOKUP: return nn_lookup(x, s.lookup);
+    default: return x;
+    }
+}
+
+/* y[i] = the value of channel c after the stages. */
+NN_INLINE void nn_put(void *y, size_t i, int64_t value, size_t c, nn_stages s) {
+    nn_store(y, i, nn_stage_apply(nn_stage_apply(value, c, s.first), c, s.second), s.type);
+}
+#endif

@@ -1,0 +1,97 @@
+"""Run a graph's generated C on this machine: the other side of every differential test.
+
+`run_native(graph, inputs)` takes and gives what `reference.simulate` does. The program reads whole model_inputs structs
+and writes whole model_outputs structs; numpy's aligned records are laid out as C lays out structs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from toolchain import passes
+from toolchain.backends.c import model_files
+from toolchain.backends.c.names import field_name
+from toolchain.ir import Graph, Tensor
+from toolchain.layout import ctype
+from toolchain.passes import Plan
+
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-Wconversion")
+SANITIZE = ("-O1", "-g", "-fsanitize=undefined,address", "-fno-sanitize-recover=all")
+DRIVER = """
+#include <stdio.h>
+#include "model.h"
+static model_inputs in;
+static model_outputs out;
+int main(void) {
+    int reset = getchar();
+    while (fread(&in, sizeof in, 1, stdin) == 1) {
+        if (reset == '1') model_reset_state();
+        model_run(&in, &out);
+        if (fwrite(&out, sizeof out, 1, stdout) != 1) return 1;
+    }
+    return 0;
+}
+"""
+
+
+def record(tensors: Sequence[Tensor]) -> np.dtype:
+    """model_inputs or model_outputs as a numpy record."""
+    return np.dtype(
+        [(field_name(t.name), ctype(t.qtype).removesuffix("_t"), (t.size,)) for t in tensors], align=True
+    )
+
+
+def compile_native(
+    files: Mapping[str, str], folder: Path, flags: Sequence[str] = ("-O1",), compiler: Sequence[str] = ("gcc",)
+) -> Path:
+    """Compile generated files and the driver in `folder`; the program. Fails with what the compiler said."""
+    for name, text in {**files, "driver.c": DRIVER}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    sources = [n for n in (*files, "driver.c") if n.endswith(".c")]
+    command = [*compiler, *STRICT, *flags, "-I.", *sources, "-o", "program"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr[-4000:]}"
+    return folder / "program"
+
+
+def run_program(
+    program: Path, graph: Graph, inputs: Mapping[str, np.ndarray], keep_state: bool = False
+) -> dict[str, np.ndarray]:
+    """Feed every sample of the batch; each an inference of its own, or one after another in time with `keep_state`."""
+    batch = len(next(iter(inputs.values())))
+    given = np.zeros(batch, record(graph.inputs))
+    for t in graph.inputs:
+        given[field_name(t.name)] = np.asarray(inputs[t.name]).reshape(batch, t.size)
+    data = (b"0" if keep_state else b"1") + given.tobytes()
+    done = subprocess.run([program], input=data, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")[-4000:]
+    answered = np.frombuffer(done.stdout, record(graph.outputs))
+    assert len(answered) == batch
+    return {t.name: answered[field_name(t.name)].reshape(batch, *t.shape).astype(np.int64) for t in graph.outputs}
+
+
+def run_native(
+    graph: Graph,
+    inputs: Mapping[str, np.ndarray],
+    *,
+    keep_state: bool = False,
+    sanitize: bool = False,
+    plan: Plan | None = None,
+) -> dict[str, np.ndarray]:
+    """Outputs of the generated C by name, int64. With a plan of your own the graph is taken as it is, without passes."""
+    if plan is None:
+        graph, plan = passes.run(graph, None)
+    files, _ = model_files(graph, plan, "native")
+    folder = Path(tempfile.mkdtemp(prefix="bitwright-native-"))
+    try:
+        program = compile_native(files, folder, SANITIZE if sanitize else ("-O1",))
+        return run_program(program, graph, inputs, keep_state)
+    finally:
+        shutil.rmtree(folder)

@@ -1,0 +1,1 @@
+"""Back ends: a module (or package) each, named as boards name it, with emit(graph, plan, board) -> Project."""

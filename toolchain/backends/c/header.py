@@ -1,0 +1,141 @@
+"""model.h, the API for somebody's own firmware, and model_debug.h, what the protocol needs beyond it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from toolchain.ir import Graph, Tensor
+from toolchain.layout import ctype, functions
+from toolchain.passes import Plan
+
+from .names import check_names, field_name, macro_name
+from .tables import INT64, number, rows
+
+
+def header(graph: Graph, plan: Plan, banner: str) -> str:
+    check_names("input", graph.inputs)
+    check_names("output", graph.outputs)
+    digest = graph.digest()
+    digest_bytes = ", ".join(f"0x{digest[i : i + 2]}" for i in range(0, 64, 2))
+    notes = "".join(f"\n * note: {note.replace('*/', '* /')}" for note in graph.notes)
+    reset = "Needed only to begin anew: states begin at" if graph.states else "This model keeps no state; does nothing but exist. States would go back to"
+    return f"""{banner}
+
+/* A quantized model as plain C99: no heap, no float, no libc. Compile model.c and include this.
+ *     model_inputs in = {{...}};  model_outputs out;
+ *     model_run(&in, &out);
+ * Fields hold stored integers, channels last: real = scale * (stored - zero_point). Values of inputs must lie within
+ * MODEL_INPUT_<NAME>_MIN and _MAX. The arena and the states are static: one inference at a time.{notes} */
+#ifndef MODEL_H
+#define MODEL_H
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+#define MODEL_NAME "{graph.name}"
+#define MODEL_GRAPH_DIGEST "{digest}" /* of what the model computes, on every board */
+#define MODEL_GRAPH_DIGEST_BYTES {{ \\
+{rows(digest_bytes.split(", ")).rstrip(",").replace(chr(10), f" {chr(92)}{chr(10)}")} }}
+#define MODEL_ARENA_BYTES {plan.arena_bytes} /* static RAM between ops, beside inputs, outputs and states */
+
+{_struct("model_inputs", graph.inputs)}
+
+{_struct("model_outputs", graph.outputs)}
+
+/* One inference: reads *in, writes every field of *out, and moves the states on. */
+void model_run(const model_inputs *in, model_outputs *out);
+
+/* {reset} their initial values. */
+void model_reset_state(void);
+
+/* Real to stored, nearest with halves up, clamped; and stored to real. For the caller's own code: nothing here uses
+ * floating point. `real` is evaluated more than once. */
+#define MODEL_QUANTIZE(real, scale, zero_point, min, max) \\
+    ((real) / (scale) + (zero_point) <= (min)   ? (int64_t)(min) \\
+     : (real) / (scale) + (zero_point) >= (max) ? (int64_t)(max) \\
+                                                : (int64_t)((real) / (scale) + (zero_point) - (min) + 0.5) + (min))
+#define MODEL_DEQUANTIZE(stored, scale, zero_point) ((scale) * (double)((stored) - (zero_point)))
+
+{chr(10).join([*(_constants("INPUT", t) for t in graph.inputs), *(_constants("OUTPUT", t) for t in graph.outputs)])}
+#ifdef __cplusplus
+}}
+#endif
+#endif
+"""
+
+
+def debug_header(graph: Graph, plan: Plan, banner: str) -> str:
+    return f"""{banner}
+
+/* What the firmware's protocol needs beyond model.h; a product does not include this. */
+#ifndef MODEL_DEBUG_H
+#define MODEL_DEBUG_H
+#include "model.h"
+
+#define MODEL_OPS {len(functions(graph, plan))} /* generated functions: an op, or several fused into one */
+
+/* Runs functions 0 to stop - 1, and function k alone. */
+void model_run_until(const model_inputs *in, model_outputs *out, uint32_t stop);
+void model_op(uint32_t k, const model_inputs *in, model_outputs *out);
+
+typedef struct {{
+    const void *data;
+    uint32_t bytes;
+}} model_tensor;
+
+/* Where a tensor lies (inputs, outputs, states, then the arena's in the order they are made); 0 where there is none. */
+uint32_t model_tensor_get(uint32_t index, const model_inputs *in, const model_outputs *out, model_tensor *t);
+#endif
+"""
+
+
+def _struct(name: str, tensors: Sequence[Tensor]) -> str:
+    lines = [
+        f"    {ctype(t.qtype)} {field_name(t.name)}[{t.size}]; /* {t.qtype.text} [{', '.join(map(str, t.shape))}] */"
+        for t in tensors
+    ]
+    return "\n".join(["typedef struct {", *lines, f"}} {name};"])
+
+
+def _constants(role: str, tensor: Tensor) -> str:
+    q, at = tensor.qtype, f"MODEL_{role}_{macro_name(tensor.name)}"
+    lines = [f"#define {at}_SIZE {tensor.size}"]
+    if len(q.scales) == 1:
+        scale = q.scales[0]
+        lines += [
+            f"#define {at}_SCALE_NUM {_whole(scale.numerator)}",
+            f"#define {at}_SCALE_DEN {_whole(scale.denominator)}",
+            f"#define {at}_SCALE {_real(scale)}",
+        ]
+    else:  # one for each channel, as initialisers
+        lines += [
+            f"#define {at}_SCALE_NUMS {{{', '.join(_whole(s.numerator) for s in q.scales)}}}",
+            f"#define {at}_SCALE_DENS {{{', '.join(_whole(s.denominator) for s in q.scales)}}}",
+            f"#define {at}_SCALES {{{', '.join(map(_real, q.scales))}}}",
+        ]
+    lines += [
+        f"#define {at}_ZERO_POINT {number(q.zero_point)}",
+        f"#define {at}_MIN {number(q.min)}",
+        f"#define {at}_MAX {number(q.max)}",
+    ]
+    if role == "INPUT":
+        macro, call, arg = "QUANTIZE", f"{at}_ZERO_POINT, {at}_MIN, {at}_MAX", "real"
+    else:
+        macro, call, arg = "DEQUANTIZE", f"{at}_ZERO_POINT", "stored"
+    if len(q.scales) == 1:
+        lines.append(f"#define {at}_{macro}({arg}) MODEL_{macro}({arg}, {at}_SCALE, {call})")
+    else:
+        lines.append(f"#define {at}_{macro}({arg}, scale) MODEL_{macro}({arg}, scale, {call})")
+    return "\n".join(lines) + "\n"
+
+
+def _whole(value: int) -> str:
+    """An integer constant, or beyond 64 bits the double nearest to it."""
+    return number(value) if value <= INT64[1] else f"{value}.0"
+
+
+def _real(scale: Fraction) -> str:
+    return repr(scale.numerator / scale.denominator) if scale.denominator != 1 else f"{scale.numerator}.0"

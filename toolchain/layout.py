@@ -1,0 +1,131 @@
+"""How a graph and a plan lie in memory and in calls: storage types, the functions a model is made of, the tensor table.
+
+One rule: the generated C and the host both ask here, so that tensor 7 and op 3 are the same thing on both sides of the wire.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from toolchain.inspect import macs as macs
+from toolchain.ir import Graph, QType, Tensor, ops
+from toolchain.ir.ops import Op
+
+if TYPE_CHECKING:
+    from toolchain.passes.plan import Plan
+
+STAGES = (ops.Requantize, ops.Threshold, ops.Lookup)  # ops on one value at a time, which need not be stored between
+SIZES = {"int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4, "uint32_t": 4, "int64_t": 8}
+
+
+def ctype(qtype: QType) -> str:
+    """The C type a value of this type is stored in: the narrowest that holds its bits; beyond 32 bits always int64_t."""
+    for bits in (8, 16, 32):
+        if qtype.bits <= bits:
+            return f"{'' if qtype.signed else 'u'}int{bits}_t"
+    return "int64_t"  # an unsigned type has at most 63 bits
+
+
+def nbytes(tensor: Tensor) -> int:
+    """The bytes a tensor takes in memory."""
+    return tensor.size * SIZES[ctype(tensor.qtype)]
+
+
+def weight_bytes(graph: Graph) -> int:
+    """The bytes of all constants as stored now: one value in one storage type."""
+    return sum(nbytes(tensor) for tensor in {c.tensor.name: c.tensor for c in graph.consts()}.values())
+
+
+@dataclass(frozen=True)
+class Function:
+    """One generated function: ops whose in-between values stay in registers, or the end of an inference (no ops)."""
+
+    index: int
+    ops: tuple[Op, ...]
+
+    @property
+    def kind(self) -> str:
+        """`conv2d+requantize`; `finish` for the last copies to outputs and states."""
+        return "+".join(map(ops.kind, self.ops)) or "finish"
+
+    @property
+    def output(self) -> Tensor | None:
+        return self.ops[-1].output if self.ops else None
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What the function reads from memory."""
+        return ops.inputs_of(self.ops[0]) if self.ops else ()
+
+    @property
+    def name(self) -> str:
+        """`model_op3_conv2d`: of the op that does the work."""
+        return f"model_op{self.index}_{ops.kind(self.ops[0]) if self.ops else 'finish'}"
+
+
+def groups(graph: Graph, fused: frozenset[str]) -> tuple[tuple[Op, ...], ...]:
+    """The ops in the order they run, each with the ops that take its value over without a store."""
+    open_chains: dict[str, list[Op]] = {}
+    done: list[tuple[Op, ...]] = []
+    for op in graph.ops:
+        first = ops.inputs_of(op)[0].name
+        chain = [*open_chains.pop(first), op] if first in open_chains else [op]
+        if op.output.name in fused:
+            open_chains[op.output.name] = chain
+        else:
+            done.append(tuple(chain))
+    assert not open_chains, f"fused but never read: {sorted(open_chains)}"
+    return tuple(done)
+
+
+def functions(graph: Graph, plan: Plan) -> tuple[Function, ...]:
+    """The functions of the model in the order of their calls; what is only another name for the same memory has none."""
+    running = [g for g in groups(graph, plan.fused) if not is_alias(g, plan)]
+    if copies(graph, plan) or graph.states:
+        running.append(())
+    return tuple(Function(k, g) for k, g in enumerate(running))
+
+
+def is_alias(group: tuple[Op, ...], plan: Plan) -> bool:
+    """Whether a group is a Reshape whose input and output are the same memory."""
+    op = group[0]
+    return isinstance(op, ops.Reshape) and plan.place(op.input.name) == plan.place(op.output.name)
+
+
+def copies(graph: Graph, plan: Plan) -> tuple[Tensor, ...]:
+    """Outputs that are computed elsewhere than in model_outputs: an input or state given out as it is."""
+    return tuple(t for t in graph.outputs if plan.place(t.name) != t.name)
+
+
+@dataclass(frozen=True)
+class TensorSlot:
+    """A tensor that the protocol can read; `available_after_op` is the function that makes it, -1 for inputs and states."""
+
+    index: int
+    name: str
+    ctype: str
+    count: int
+    bytes: int
+    available_after_op: int
+    role: str  # input, output, state or arena
+
+
+def tensors(graph: Graph, plan: Plan) -> tuple[TensorSlot, ...]:
+    """Inputs, outputs, states, then what lies in the arena in the order it is made."""
+    found = functions(graph, plan)
+    made: dict[str, int] = {}
+    for function in found:
+        if function.output is not None:
+            made[function.output.name] = function.index
+    for op in graph.ops:  # a reshape that is an alias is there as soon as what it names
+        if isinstance(op, ops.Reshape) and op.output.name not in made:
+            made[op.output.name] = made.get(op.input.name, -1)
+    copied = {t.name for t in copies(graph, plan)}
+    rows = [(t, "input", -1) for t in graph.inputs]
+    rows += [(t, "output", found[-1].index if t.name in copied else made[t.name]) for t in graph.outputs]
+    rows += [(s.input, "state", -1) for s in graph.states]
+    rows += [(op.output, "arena", made[op.output.name]) for op in graph.ops if op.output.name in plan.arena]
+    return tuple(
+        TensorSlot(k, t.name, ctype(t.qtype), t.size, nbytes(t), after, role) for k, (t, role, after) in enumerate(rows)
+    )

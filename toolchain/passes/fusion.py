@@ -1,0 +1,42 @@
+"""Fusion: a value that one Requantize, Threshold or Lookup takes over and nobody else reads is never stored.
+
+Chains end after two such ops, which is what a kernel's stages hold; nothing is computed twice and nothing changes meaning.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from toolchain.ir import Graph, ops
+from toolchain.ir.ops import inputs_of
+from toolchain.layout import STAGES
+
+from .plan import Plan
+
+if TYPE_CHECKING:
+    from toolchain.boards import Board
+
+MAKERS = (ops.Dense, ops.Conv1D, ops.Conv2D, ops.DepthwiseConv2D, ops.SumPool, ops.Add, ops.Sub, ops.Multiply, *STAGES)
+MAX_STAGES = 2
+
+
+def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
+    reads = Counter(t.name for op in graph.ops for t in inputs_of(op))
+    kept = {t.name for t in graph.outputs} | {s.output.name for s in graph.states}
+    makers = {op.output.name: op for op in graph.ops}
+    stages: dict[str, int] = {}  # stages in the chain that makes a value
+    fused = set()
+    for op in graph.ops:
+        if not isinstance(op, STAGES):
+            continue
+        name = op.input.name
+        maker = makers.get(name)
+        before = stages.get(name, 0)
+        if isinstance(maker, MAKERS) and before < MAX_STAGES and reads[name] == 1 and name not in kept:
+            fused.add(name)
+        else:
+            before = 0
+        stages[op.output.name] = before + 1
+    return graph, replace(plan, fused=plan.fused | frozenset(fused))
