@@ -42,9 +42,7 @@ int main(void) {
 
 def record(tensors: Sequence[Tensor]) -> np.dtype:
     """model_inputs or model_outputs as a numpy record."""
-    return np.dtype(
-        [(field_name(t.name), ctype(t.qtype).removesuffix("_t"), (t.size,)) for t in tensors], align=True
-    )
+    return np.dtype([(field_name(t.name), ctype(t.qtype).removesuffix("_t"), (t.size,)) for t in tensors], align=True)
 
 
 def compile_native(

@@ -286,7 +286,7 @@ def build(arguments: argparse.Namespace) -> int:
     graph, board = _load(arguments), boards.load(arguments.board)
     console = _console(arguments)
     with report.progress(console) as step:
-        image = flow.build(flow.emit(graph, board), board, arguments.out, step)
+        image = flow.build(flow.emit(graph, board), arguments.out, step)
     _write_json(
         arguments,
         {

@@ -76,9 +76,9 @@ def emit(graph: Graph, board: Board) -> Project:
     return project
 
 
-def build(project: Project, board: Board, out: Path, progress: Progress = quiet) -> Image:
-    """Write the project to `out` and run its commands there."""
-    return project.build(Path(out), board, progress)
+def build(project: Project, out: Path, progress: Progress = quiet) -> Image:
+    """Write the project to `out` and run its commands there; MissingToolError when a compiler is not here."""
+    return project.build(Path(out), progress=progress)
 
 
 def measure(
@@ -97,12 +97,12 @@ def measure(
     temporary folder. The measurement has no count where an output differed.
     """
     from toolchain import measure, passes
+    from toolchain.links import open_link
 
     refined, plan = passes.run(graph, board)
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
-        image = build(emit(graph, board), board, Path(out) if out else Path(scratch) / graph.name, step)
-        link = import_module(f"toolchain.links.{board.link}").open(image, board, port)
-        with link:
+        image = build(emit(graph, board), out or Path(scratch) / graph.name, step)
+        with open_link(image, board, port) as link:
             return measure.measure(link, image, board, graph, refined, plan, samples, labels, runs, step)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolchain import __version__, layout, reference
+from toolchain.inspect import macs
 from toolchain.ir import Graph
 from toolchain.ir.types import Ints
 from toolchain.protocol import Session
@@ -147,7 +148,7 @@ def measure(
         if number < total or total > 1:  # a single sample is written once
             for tensor in graph.inputs:
                 slot = slots[tensor.name]
-                session.write(slot.index, samples[tensor.name][sample].astype(slot.dtype).tobytes())
+                session.write(slot.index, samples[tensor.name][sample].astype(_dtype(slot)).tobytes())
         if graph.states:
             session.reset_state()
         begin = time.perf_counter_ns()
@@ -155,22 +156,23 @@ def measure(
         elapsed = time.perf_counter_ns() - begin
         for tensor in graph.outputs:
             slot = slots[tensor.name]
-            got = np.frombuffer(session.read(slot.index, slot.bytes), slot.dtype).reshape(tensor.shape).astype(np.int64)
+            got = (
+                np.frombuffer(session.read(slot.index, slot.bytes), _dtype(slot)).reshape(tensor.shape).astype(np.int64)
+            )
             outputs[tensor.name][sample] = got
             first = first or _difference(sample, tensor.name, expected[tensor.name][sample], got)
         if number < runs:
             round_trips.append(elapsed // 1000)
             if link.count_kind != "none":
-                own = link.to_count(result.overhead, 0, hello)
-                overhead = own
-                counts.append(link.to_count(result.ticks, result.interrupts, hello) - own)
+                overhead = link.to_count(result.overhead, 0, hello)
+                counts.append(link.to_count(result.ticks, result.interrupts, hello) - overhead)
         step("running", (number + 1) / max(total, runs))
     exact = first is None
-    profile = session.profile() if exact and link.count_kind != "none" else []
-    groups = layout.groups(refined, plan)
-    per_op = [link.to_count(p.ticks, p.interrupts, hello) - link.to_count(p.overhead, 0, hello) for p in profile] or [
-        None
-    ] * len(groups)
+    per_op: list[int | None] = [None] * hello.ops
+    if exact and link.count_kind != "none":
+        profile = session.profile()
+        per_op = [link.to_count(p.ticks, p.interrupts, hello) - link.to_count(p.overhead, 0, hello) for p in profile]
+    functions = layout.functions(refined, plan)
     return Measurement(
         board=board.name,
         graph=graph.digest(),
@@ -186,8 +188,8 @@ def measure(
         overhead=overhead,
         counter_hz=hello.counter_hz if link.count_kind == "counted" else None,
         runs=runs,
-        macs=sum(g.macs for g in groups),
-        ops=tuple(OpCount(g.name, g.kind, g.macs, c) for g, c in zip(groups, per_op, strict=True)),
+        macs=sum(macs(op) for op in graph.ops),
+        ops=tuple(_op_count(f, count) for f, count in zip(functions, per_op, strict=True)),
         arena_bytes=plan.arena_bytes,
         flash_bytes=image.sizes["flash_bytes"],
         ram_bytes=image.sizes["ram_bytes"],
@@ -200,6 +202,16 @@ def measure(
             **link.versions,
         },
     )
+
+
+def _dtype(slot: layout.TensorSlot) -> np.dtype[Any]:
+    """As it lies in the device's memory: little-endian."""
+    return np.dtype(slot.ctype.removesuffix("_t")).newbyteorder("<")
+
+
+def _op_count(function: layout.Function, count: int | None) -> OpCount:
+    name = function.output.name if function.output else ""
+    return OpCount(name, function.kind, sum(macs(op) for op in function.ops), count)
 
 
 def _difference(sample: int, name: str, expected: Ints, got: Ints) -> Difference | None:

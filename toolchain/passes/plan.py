@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 
-
 @dataclass(frozen=True)
 class Plan:
     """`fused`: values that are never stored. `arena`: byte offset of each tensor there. `alias`: tensors that are another

@@ -223,7 +223,9 @@ def merged(shape: Sequence[int], *steps: Sequence[int], keep_last: bool = False)
 def _axes(op: Op, most: int, sizes: list[int], walks: list[list[int]]) -> tuple[str, list[str]]:
     if len(sizes) > most:
         raise UnsupportedError(
-            where(op), f"walks over {len(sizes)} separate axes, the C back end has {most}", "split it, or reorder its axes"
+            where(op),
+            f"walks over {len(sizes)} separate axes, the C back end has {most}",
+            "split it, or reorder its axes",
         )
     front = most - len(sizes)
     last = 0 if sizes else 1  # of no axis at all, one element
@@ -259,7 +261,9 @@ def _binary(op: ops.Add | ops.Sub | ops.Multiply, y: Tensor, stages: str, by_cha
     ]
 
 
-def move(op: Op, x: str, y: str, types: tuple[str, str], walk: tuple[Sequence[int], Sequence[int], Sequence[int]]) -> list[str]:
+def move(
+    op: Op, x: str, y: str, types: tuple[str, str], walk: tuple[Sequence[int], Sequence[int], Sequence[int]]
+) -> list[str]:
     """One nn_move: over `walk` = sizes, steps in x, steps in y."""
     sizes, found = merged(*walk)
     size, (x_step, y_step) = _axes(op, MOVE_AXES, sizes, found)

@@ -19,7 +19,11 @@ def header(graph: Graph, plan: Plan, banner: str) -> str:
     digest = graph.digest()
     digest_bytes = ", ".join(f"0x{digest[i : i + 2]}" for i in range(0, 64, 2))
     notes = "".join(f"\n * note: {note.replace('*/', '* /')}" for note in graph.notes)
-    reset = "Needed only to begin anew: states begin at" if graph.states else "This model keeps no state; does nothing but exist. States would go back to"
+    reset = (
+        "Needed only to begin anew: states begin at"
+        if graph.states
+        else "This model keeps no state; does nothing but exist. States would go back to"
+    )
     return f"""{banner}
 
 /* A quantized model as plain C99: no heap, no float, no libc. Compile model.c and include this.

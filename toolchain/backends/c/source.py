@@ -20,7 +20,9 @@ def source(graph: Graph, plan: Plan, banner: str) -> tuple[str, Tables, tuple[st
     context = Context(graph, plan, check_with_ranges(graph), tables)
     found = functions(graph, plan)
     bodies = [_function(f, context) for f in found]  # first: they ask for the tables
-    headers = sorted({kernel(f.ops[0]) for f in found if f.ops} | ({"nn_move.h"} if graph.states or copies(graph, plan) else set()))
+    headers = sorted(
+        {kernel(f.ops[0]) for f in found if f.ops} | ({"nn_move.h"} if graph.states or copies(graph, plan) else set())
+    )
     parts = [
         banner,
         "\n".join(['#include "model_debug.h"', *(f'#include "kernels/{h}"' for h in headers)]),
@@ -75,7 +77,9 @@ def _function(f: Function, c: Context) -> str:
     text = "\n".join(f"    {line}" for line in body)
     unused = [f"    (void){arg};" for arg in ("in", "out") if f"{arg}->" not in text]
     names = " -> ".join(f"%{op.output.name}" for op in f.ops) or "copies to outputs and states"
-    return "\n".join([f"/* {f.kind}: {names} */", f"static NN_NOINLINE void {f.name}{SIGNATURE} {{", *unused, text, "}"])
+    return "\n".join(
+        [f"/* {f.kind}: {names} */", f"static NN_NOINLINE void {f.name}{SIGNATURE} {{", *unused, text, "}"]
+    )
 
 
 def _finish(c: Context) -> list[str]:
@@ -89,7 +93,9 @@ def _finish(c: Context) -> list[str]:
         if s not in aside and c.plan.place(s.output.name) != s.input.name:
             lines += _copy(s.input, c.at(s.output), f"model_states.{name}")
     for s in aside:
-        lines += _copy(s.input, f"model_next_states.{field_name(s.input.name)}", f"model_states.{field_name(s.input.name)}")
+        lines += _copy(
+            s.input, f"model_next_states.{field_name(s.input.name)}", f"model_states.{field_name(s.input.name)}"
+        )
     return lines
 
 
@@ -131,4 +137,3 @@ def _debug(graph: Graph, plan: Plan, found: tuple[Function, ...]) -> str:
         lines.append(f"    case {slot.index}: t->data = {base}; t->bytes = {slot.bytes}; break; /* %{slot.name} */")
     lines += ["    default: return 0;", "    }", "    return 1;", "}"]
     return "\n".join(lines)
-

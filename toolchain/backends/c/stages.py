@@ -102,7 +102,10 @@ def joined_offset(s: Steps) -> Steps:
 def _rounded(op: ops.Requantize, s: Steps) -> list[int]:
     """The results at both ends of each channel, before output offset and clamp; between them the rest lie."""
     if s.rounding is Rounding.TFLM:
-        return [int(v) for v in requantize(np.array(s.given, dtype=object).T, replace(op, clamp=INT64, output_offset=0)).flat]
+        return [
+            int(v)
+            for v in requantize(np.array(s.given, dtype=object).T, replace(op, clamp=INT64, output_offset=0)).flat
+        ]
     shifts = np.array([k for k in s.shift for _ in "lh"], dtype=object)
     return [int(v) for v in shift_right(np.array(s.sums(), dtype=object), shifts, s.rounding)]
 
@@ -120,14 +123,18 @@ def requantize_args(op: ops.Requantize, given: Range, name: str, tables: Tables)
     raw = _rounded(op, s)
     lo, hi = min(raw) + s.output_offset, max(raw) + s.output_offset
     if lo < INT64[0] or hi > INT64[1]:
-        raise UnsupportedError(where(op), f"results {lo}..{hi} before clamping need more than the 64 bits the C back end has")
+        raise UnsupportedError(
+            where(op), f"results {lo}..{hi} before clamping need more than the 64 bits the C back end has"
+        )
     low, high = op.clamp
     narrow = all(INT32[0] <= v <= INT32[1] for v in (lo, hi, min(raw), max(raw), s.output_offset))
     narrow = narrow and low <= INT32[1] and high >= INT32[0]
     floor, ceiling = INT32 if narrow else INT64
     text = fields(
         rounding=KERNEL_ROUNDINGS[s.rounding],
-        multiplier=tables.param(f"{name}_multiplier", s.multiplier if wide else [wrapped(m, False) for m in s.multiplier]),
+        multiplier=tables.param(
+            f"{name}_multiplier", s.multiplier if wide else [wrapped(m, False) for m in s.multiplier]
+        ),
         offset=tables.param(f"{name}_offset", s.offset if wide else [wrapped(o, False) for o in s.offset]),
         shift=tables.param(f"{name}_shift", s.shift),
         output_offset=s.output_offset,
