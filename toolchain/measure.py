@@ -18,7 +18,7 @@ from toolchain import __version__, layout, reference
 from toolchain.inspect import macs
 from toolchain.ir import Graph
 from toolchain.ir.types import Ints
-from toolchain.protocol import Session
+from toolchain.protocol import RunResult, Session
 
 if TYPE_CHECKING:
     from toolchain.boards import Board
@@ -134,7 +134,6 @@ def measure(
     `graph` is the one that was loaded, `refined` and `plan` what was compiled from it: the passes are under test too.
     """
     expected, _ = reference.simulate(graph, samples)
-    slots = {slot.name: slot for slot in layout.tensors(refined, plan)}
     total = len(next(iter(samples.values())))
     session = Session(link)
     hello = session.hello(image)
@@ -145,24 +144,12 @@ def measure(
     outputs: dict[str, Ints] = {t.name: np.empty((total, *t.shape), np.int64) for t in graph.outputs}
     for number in range(max(total, runs)):
         sample = number % total
-        if number < total or total > 1:  # a single sample is written once
-            for tensor in graph.inputs:
-                slot = slots[tensor.name]
-                session.write(slot.index, samples[tensor.name][sample].astype(_dtype(slot)).tobytes())
-        if graph.states:
-            session.reset_state()
-        begin = time.perf_counter_ns()
-        result = session.run()
-        elapsed = time.perf_counter_ns() - begin
-        for tensor in graph.outputs:
-            slot = slots[tensor.name]
-            got = (
-                np.frombuffer(session.read(slot.index, slot.bytes), _dtype(slot)).reshape(tensor.shape).astype(np.int64)
-            )
-            outputs[tensor.name][sample] = got
-            first = first or _difference(sample, tensor.name, expected[tensor.name][sample], got)
+        result, got, elapsed_us = run_sample(session, refined, plan, samples, sample)
+        for name, value in got.items():
+            outputs[name][sample] = value
+            first = first or _difference(sample, name, expected[name][sample], value)
         if number < runs:
-            round_trips.append(elapsed // 1000)
+            round_trips.append(elapsed_us)
             if link.count_kind != "none":
                 overhead = link.to_count(result.overhead, 0, hello)
                 counts.append(link.to_count(result.ticks, result.interrupts, hello) - overhead)
@@ -204,9 +191,31 @@ def measure(
     )
 
 
-def _dtype(slot: layout.TensorSlot) -> np.dtype[Any]:
+def run_sample(
+    session: Session, refined: Graph, plan: Plan, samples: Mapping[str, Ints], sample: int
+) -> tuple[RunResult, dict[str, Ints], int]:
+    """One inference from the initial state: what the device counted, the outputs by name, and us seen by the host's clock."""
+    slots = {slot.name: slot for slot in layout.tensors(refined, plan)}
+    for tensor in refined.inputs:
+        slot = slots[tensor.name]
+        session.write(slot.index, samples[tensor.name][sample].astype(stored_dtype(slot)).tobytes())
+    if refined.states:
+        session.reset_state()
+    begin = time.perf_counter_ns()
+    result = session.run()
+    elapsed_us = (time.perf_counter_ns() - begin) // 1000
+    got = {}
+    for tensor in refined.outputs:
+        slot = slots[tensor.name]
+        data = np.frombuffer(session.read(slot.index, slot.bytes), stored_dtype(slot))
+        got[tensor.name] = data.reshape(tensor.shape).astype(np.int64)
+    return result, got, elapsed_us
+
+
+def stored_dtype(slot: layout.TensorSlot) -> np.dtype[Any]:
     """As it lies in the device's memory: little-endian."""
-    return np.dtype(slot.ctype.removesuffix("_t")).newbyteorder("<")
+    found: np.dtype[Any] = np.dtype(slot.ctype.removesuffix("_t")).newbyteorder("<")
+    return found
 
 
 def _op_count(function: layout.Function, count: int | None) -> OpCount:
