@@ -73,18 +73,14 @@ def test_window_counts(ceil_mode: bool, include: bool) -> None:
         if max(before, after) >= k:
             continue  # pools refuse it
         first, end = (-before, n + after) if include else (0, n)
-        want = [
-            sum(first <= at + i < end for i in range(k)) for at in starts(n, k, s, (before, after), ceil_mode)
-        ]
+        want = [sum(first <= at + i < end for i in range(k)) for at in starts(n, k, s, (before, after), ceil_mode)]
         got = window_counts(n, k, s, (before, after), ceil_mode, include)
         assert list(got) == want
 
 
 def test_lcm_over_both_axes() -> None:
     q = QType(8, True)
-    op = ops.SumPool(
-        Tensor("x", (5, 7, 1), q), Tensor("y", (1,), q), (3, 2), (2, 2), ((1, 1), (0, 1)), True, False
-    )
+    op = ops.SumPool(Tensor("x", (5, 7, 1), q), Tensor("y", (1,), q), (3, 2), (2, 2), ((1, 1), (0, 1)), True, False)
     rows, columns = pool_counts(op)
     assert (set(rows), set(columns)) == ({2, 3}, {2, 1})
     assert pool_lcm(op) == lcm(*(a * b for a in rows for b in columns)) == 12

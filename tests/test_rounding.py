@@ -42,7 +42,9 @@ def test_small_shifts_exhaustively(rounding: Rounding, kind: Any) -> None:
 @pytest.mark.parametrize("shift", [7, 31, 32, 40, 53, 61, 62])
 def test_large_shifts_beside_every_half(rounding: Rounding, shift: int) -> None:
     half = 1 << (shift - 1)
-    tops = [k * half + d for k in (-3, -2, -1, 0, 1, 2, 3) for d in (-1, 0, 1) if abs(k * half + d) + 2 * half < 1 << 63]
+    tops = [
+        k * half + d for k in (-3, -2, -1, 0, 1, 2, 3) for d in (-1, 0, 1) if abs(k * half + d) + 2 * half < 1 << 63
+    ]
     got = shift_right(np.array(tops, dtype=np.int64), np.array(shift), rounding)
     assert got.tolist() == [slow.round_real(Fraction(t, 2**shift), rounding.value) for t in tops]
 
