@@ -48,10 +48,7 @@ def pool_counts(op: ops.SumPool) -> tuple[tuple[int, ...], ...]:
 
 def pool_lcm(op: ops.SumPool) -> int:
     """L of SumPool: the least common multiple of the counts of all its windows."""
-    total = 1
-    for counts in pool_counts(op):
-        total *= lcm(*counts)
-    return total if all(c > 0 for counts in pool_counts(op) for c in counts) else 0
+    return prod(lcm(*counts) for counts in pool_counts(op))
 
 
 def broadcast(op: ops.Add | ops.Sub | ops.Multiply) -> tuple[int, ...]:
@@ -104,12 +101,10 @@ def _pool(op: ops.MaxPool | ops.SumPool) -> tuple[int, ...]:
     _ranks(op, spatial, kernel=op.kernel, strides=op.strides, padding=op.padding)
     if min(*op.kernel, *op.strides) < 1 or min(v for pad in op.padding for v in pad) < 0:
         raise GraphError(where(op), "kernel and strides must be at least 1, padding at least 0")
+    # so every window holds at least one element: it starts after -k and, by out_size, before n
     if any(max(pad) >= k for pad, k in zip(op.padding, op.kernel, strict=True)):
         raise GraphError(where(op), f"padding {list(op.padding)} must be smaller than the kernel {list(op.kernel)}")
-    sizes = list(zip(op.input.shape, op.kernel, op.strides, op.padding, strict=False))
-    for n, k, s, p in sizes:
-        if any(count < 1 for count in window_counts(n, k, s, p, op.ceil_mode, include_pad=False)):
-            raise GraphError(where(op), "a window lies in the padding alone; shorten the padding")
+    sizes = zip(op.input.shape, op.kernel, op.strides, op.padding, strict=False)
     return _windows_fit(op, (*(out_size(n, k, s, 1, p, op.ceil_mode) for n, k, s, p in sizes), op.input.shape[-1]))
 
 
