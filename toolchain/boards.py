@@ -35,6 +35,8 @@ UARTS = ("process", "cmsdk", "stm32_v1", "stm32_v2", "nrf51", "pl011", "16550")
 COUNTERS = ("none", "dwt", "systick", "mcycle", "timer", "fpga")
 LINKS = ("process", "qemu", "unicorn", "serial", "verilator")
 STEPS = ("set", "clear", "write", "wait")
+BOOTS = ("", "rp2040_boot2")  # second-stage loaders that must stand at the start of flash
+OWN_OF_IMAGE_OF = ("image_of", "part", "link", "machine", "emulated_counter_hz", "flash_command", "source")
 
 
 @dataclass(frozen=True)
@@ -103,26 +105,39 @@ def load(name: str) -> Board:
 
 
 def parse(name: str, text: str) -> Board:
+    """The board a file of this name and text describes. With image_of, what the text leaves out is that board's."""
     where = f"boards/{name}.toml"
+    values = _read(where, text)
+    board = image = None
+    if "image_of" in values:
+        image = load(values["image_of"])
+        for key in values:
+            if key not in OWN_OF_IMAGE_OF:
+                what = f"{key} belongs to {image.name!r}, whose image this board runs"
+                raise ToolchainError(where, what, f"remove it; may be here: {', '.join(OWN_OF_IMAGE_OF)}")
+        source = {**image.source, **values.pop("source", {})}
+        board = dataclasses.replace(image, name=name, steps=image.steps, flash_command=(), source=source, **values)
+    else:
+        for field in dataclasses.fields(Board):
+            if field.name not in values and field.default is dataclasses.MISSING and field.name != "name":
+                raise ToolchainError(where, f"key {field.name!r} is missing", f"add {field.name} = ...")
+        board = Board(name=name, **values)
+    _check(where, board, [key for key, value in values.items() if type(value) is int])
+    return board
+
+
+def _read(where: str, text: str) -> dict[str, Any]:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ToolchainError(where, f"is not TOML: {error}", "correct the file") from None
     fields = {field.name: field for field in dataclasses.fields(Board) if field.name != "name"}
-    for key in values:
+    for key, value in values.items():
         if key not in fields:
-            raise ToolchainError(
-                where, f"unknown key {key!r}", nearest(key, fields) or f"known keys: {', '.join(fields)}"
-            )
-    for key, field in fields.items():
-        if key not in values:
-            if field.default is dataclasses.MISSING:
-                raise ToolchainError(where, f"key {key!r} is missing", f"add {key} = ...")
-            continue
-        values[key] = _typed(where, key, field.type, values[key])
-    board = Board(name=name, **values)
-    _check(where, board, [key for key in values if isinstance(values[key], int) and not isinstance(values[key], bool)])
-    return board
+            hint = nearest(key, fields) or f"known keys: {', '.join(fields)}"
+            raise ToolchainError(where, f"unknown key {key!r}", hint)
+        values[key] = _typed(where, key, fields[key].type, value)
+    return values
 
 
 def _typed(where: str, key: str, kind: Any, value: Any) -> Any:
@@ -192,6 +207,7 @@ def _check(where: str, board: Board, numbers: list[str]) -> None:
     choice("core", tuple(CORES))
     choice("uart", UARTS)
     choice("counter", COUNTERS)
+    choice("boot", BOOTS)
     within("largest_payload", 128, 32_768, " bytes")
     if board.core == "host":
         return
@@ -225,5 +241,5 @@ def _check(where: str, board: Board, numbers: list[str]) -> None:
 
 
 def image_board(board: Board) -> Board:
-    """The board whose name and numbers the image is built with."""
+    """The board whose name and numbers the image is built with: the one HELLO names."""
     return load(board.image_of) if board.image_of else board

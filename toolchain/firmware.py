@@ -6,12 +6,12 @@ and names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from toolchain import data
 from toolchain.boards import Board, image_board
+from toolchain.project import Project
 
-BOOTS = {"": 0, "rp2040_boot2": 256}  # second-stage loader -> the bytes it takes at the start of flash
 
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wconversion")
 
@@ -82,7 +82,6 @@ def board_script(board: Board) -> str:
         "ram_origin": board.ram_origin,
         "ram_bytes": board.ram_bytes,
         "stack_bytes": board.stack_bytes,
-        "boot_bytes": BOOTS[board.boot],
     }
     lines = [f"{name} = 0x{value:X};" for name, value in numbers.items()]
     return "\n".join([f"/* Made from boards/{board.name}.toml. Do not edit. */", *lines, "INCLUDE ports/link.ld", ""])
@@ -115,3 +114,12 @@ def compile_commands(
     digest = '-DPROJECT_DIGEST="{project_digest}"'
     c_files = sorted(name for name in sources if name.endswith((".c", ".S")))
     return ((*prefix, *flags, *defines, digest, *c_files, *link, "-o", product(board)),)
+
+
+def project(
+    board: Board, name: str, graph_digest: str, files: Mapping[str, str], defines: Iterable[str] = (), optimize: str = "-O2"
+) -> Project:
+    """The whole project of a model for a board: `files` are model.h, model_debug.h, model.c and what they include."""
+    every = {**firmware_files(board), **files}
+    commands = compile_commands(board, compiler_placeholder(board), every, defines, optimize)
+    return Project(name, dict(sorted(every.items())), commands, product(board), graph_digest, image_board(board).name)
