@@ -82,7 +82,7 @@ def groups(graph: Graph, fused: frozenset[str]) -> tuple[tuple[Op, ...], ...]:
 def functions(graph: Graph, plan: Plan) -> tuple[Function, ...]:
     """The functions of the model in the order of their calls; what is only another name for the same memory has none."""
     running = [g for g in groups(graph, plan.fused) if not is_alias(g, plan)]
-    if copies(graph, plan) or graph.states:
+    if copies(graph) or graph.states:
         running.append(())
     return tuple(Function(k, g) for k, g in enumerate(running))
 
@@ -93,9 +93,10 @@ def is_alias(group: tuple[Op, ...], plan: Plan) -> bool:
     return isinstance(op, ops.Reshape) and plan.place(op.input.name) == plan.place(op.output.name)
 
 
-def copies(graph: Graph, plan: Plan) -> tuple[Tensor, ...]:
-    """Outputs that are computed elsewhere than in model_outputs: an input or state given out as it is."""
-    return tuple(t for t in graph.outputs if plan.place(t.name) != t.name)
+def copies(graph: Graph) -> tuple[Tensor, ...]:
+    """Outputs that no op writes: an input or state given out as it is."""
+    given = {t.name for t in (*graph.inputs, *(s.input for s in graph.states))}
+    return tuple(t for t in graph.outputs if t.name in given)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def tensors(graph: Graph, plan: Plan) -> tuple[TensorSlot, ...]:
     for op in graph.ops:  # a reshape that is an alias is there as soon as what it names
         if isinstance(op, ops.Reshape) and op.output.name not in made:
             made[op.output.name] = made.get(op.input.name, -1)
-    copied = {t.name for t in copies(graph, plan)}
+    copied = {t.name for t in copies(graph)}
     rows = [(t, "input", -1) for t in graph.inputs]
     rows += [(t, "output", found[-1].index if t.name in copied else made[t.name]) for t in graph.outputs]
     rows += [(s.input, "state", -1) for s in graph.states]

@@ -38,12 +38,12 @@ class Context:
         lo, hi = self.ranges[tensor.name].whole
         return int(lo < INT32[0] or hi > INT32[1])
 
-    def at(self, tensor: Tensor, offset: int = 0, write: bool = False) -> str:
+    def at(self, tensor: Tensor, offset: int = 0) -> str:
         """The C expression of where a tensor lies, `offset` elements in. An input that is an output too is read as the input."""
         place = self.plan.place(tensor.name)
         if isinstance(place, int):
             return f"model_arena + {place + offset * SIZES[ctype(tensor.qtype)]}"
-        base = f"out->{field_name(place)}" if write else self.own(place)
+        base = self.own(place)
         return f"{base} + {offset}" if offset else base
 
     def own(self, name: str) -> str:

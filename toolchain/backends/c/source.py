@@ -21,7 +21,7 @@ def source(graph: Graph, plan: Plan, banner: str) -> tuple[str, Tables, tuple[st
     found = functions(graph, plan)
     bodies = [_function(f, context) for f in found]  # first: they ask for the tables
     headers = sorted(
-        {kernel(f.ops[0]) for f in found if f.ops} | ({"nn_move.h"} if graph.states or copies(graph, plan) else set())
+        {kernel(f.ops[0]) for f in found if f.ops} | ({"nn_move.h"} if graph.states or copies(graph) else set())
     )
     parts = [
         banner,
@@ -84,7 +84,7 @@ def _function(f: Function, c: Context) -> str:
 
 def _finish(c: Context) -> list[str]:
     """Outputs first, while states are still what the inference read."""
-    lines = [line for t in copies(c.graph, c.plan) for line in _copy(t, c.at(t), f"out->{field_name(t.name)}")]
+    lines = [line for t in copies(c.graph) for line in _copy(t, c.at(t), f"out->{field_name(t.name)}")]
     aside = waiting(c.graph, c.plan)
     for s in aside:
         lines += _copy(s.input, c.at(s.output), f"model_next_states.{field_name(s.input.name)}")
