@@ -38,7 +38,7 @@ def weight_bytes(graph: Graph) -> int:
 
 
 @dataclass(frozen=True)
-class Function:
+class Group:
     """One generated function: ops whose in-between values stay in registers, or the end of an inference (no ops)."""
 
     index: int
@@ -60,11 +60,20 @@ class Function:
 
     @property
     def name(self) -> str:
-        """`model_op3_conv2d`: of the op that does the work."""
+        """Of the tensor it makes."""
+        return self.ops[-1].output.name if self.ops else "finish"
+
+    @property
+    def macs(self) -> int:
+        return sum(map(macs, self.ops))
+
+    @property
+    def symbol(self) -> str:
+        """The C function, `model_op3_conv2d`: named by the op that does the work."""
         return f"model_op{self.index}_{ops.kind(self.ops[0]) if self.ops else 'finish'}"
 
 
-def groups(graph: Graph, fused: frozenset[str]) -> tuple[tuple[Op, ...], ...]:
+def chains(graph: Graph, fused: frozenset[str]) -> tuple[tuple[Op, ...], ...]:
     """The ops in the order they run, each with the ops that take its value over without a store."""
     open_chains: dict[str, list[Op]] = {}
     done: list[tuple[Op, ...]] = []
@@ -79,17 +88,17 @@ def groups(graph: Graph, fused: frozenset[str]) -> tuple[tuple[Op, ...], ...]:
     return tuple(done)
 
 
-def functions(graph: Graph, plan: Plan) -> tuple[Function, ...]:
+def groups(graph: Graph, plan: Plan) -> tuple[Group, ...]:
     """The functions of the model in the order of their calls; what is only another name for the same memory has none."""
-    running = [g for g in groups(graph, plan.fused) if not is_alias(g, plan)]
+    running = [g for g in chains(graph, plan.fused) if not is_alias(g, plan)]
     if copies(graph) or graph.states:
         running.append(())
-    return tuple(Function(k, g) for k, g in enumerate(running))
+    return tuple(Group(k, g) for k, g in enumerate(running))
 
 
-def is_alias(group: tuple[Op, ...], plan: Plan) -> bool:
-    """Whether a group is a Reshape whose input and output are the same memory."""
-    op = group[0]
+def is_alias(chain: tuple[Op, ...], plan: Plan) -> bool:
+    """Whether a chain is a Reshape whose input and output are the same memory."""
+    op = chain[0]
     return isinstance(op, ops.Reshape) and plan.place(op.input.name) == plan.place(op.output.name)
 
 
@@ -111,10 +120,15 @@ class TensorSlot:
     available_after_op: int
     role: str  # input, output, state or arena
 
+    @property
+    def dtype(self) -> str:
+        """As numpy names the storage type: `<i2`; every board is little endian."""
+        return f"<{self.ctype[0]}{SIZES[self.ctype]}"
+
 
 def tensors(graph: Graph, plan: Plan) -> tuple[TensorSlot, ...]:
     """Inputs, outputs, states, then what lies in the arena in the order it is made."""
-    found = functions(graph, plan)
+    found = groups(graph, plan)
     made: dict[str, int] = {}
     for function in found:
         if function.output is not None:
