@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from toolchain.ir import Graph, Tensor, ops
+from toolchain.ir import Graph, ops
 from toolchain.ir.ops import Op, inputs_of
-from toolchain.layout import SIZES, STAGES, ctype, chains, nbytes
+from toolchain.layout import SIZES, STAGES, chains, ctype, nbytes
 
 from .plan import Plan
 
