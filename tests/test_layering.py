@@ -28,7 +28,7 @@ ROOMS = {
     "reference": CORE,
     "passes": CORE | {"layout"},
     "frontends": CORE | {"options"},
-    "backends": CORE | {"layout", "passes.plan"},
+    "backends": CORE | {"__version__", "data", "firmware", "layout", "passes.plan"},
     "compress": CORE,
 }
 ONLY = {"errors": set[str](), "ir": {"numpy"}}  # the third-party packages of a room that may not have any
@@ -120,7 +120,7 @@ PLANTED = {
         "passes may import only boards, errors, ir, layout, project of toolchain"
     ),
     ("backends/c.py", "from toolchain.passes import fusion"): (
-        "backends may import only boards, errors, ir, layout, passes.plan, project of toolchain"
+        "backends may import only __version__, boards, data, errors, firmware, ir, layout, passes.plan, project of toolchain"
     ),
     ("backends/c.py", "from .verilog import emit"): "c and verilog may not know each other",
     ("frontends/qkeras.py", "from toolchain.frontends.brevitas import load"): (

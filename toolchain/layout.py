@@ -38,7 +38,7 @@ def weight_bytes(graph: Graph) -> int:
 
 
 @dataclass(frozen=True)
-class Function:
+class Group:
     """One generated function: ops whose in-between values stay in registers, or the end of an inference (no ops)."""
 
     index: int
@@ -60,11 +60,20 @@ class Function:
 
     @property
     def name(self) -> str:
-        """`model_op3_conv2d`: of the op that does the work."""
+        """Of the tensor it makes."""
+        return self.ops[-1].output.name if self.ops else "finish"
+
+    @property
+    def macs(self) -> int:
+        return sum(map(macs, self.ops))
+
+    @property
+    def symbol(self) -> str:
+        """The C function, `model_op3_conv2d`: named by the op that does the work."""
         return f"model_op{self.index}_{ops.kind(self.ops[0]) if self.ops else 'finish'}"
 
 
-def groups(graph: Graph, fused: frozenset[str]) -> tuple[tuple[Op, ...], ...]:
+def chains(graph: Graph, fused: frozenset[str]) -> tuple[tuple[Op, ...], ...]:
     """The ops in the order they run, each with the ops that take its value over without a store."""
     open_chains: dict[str, list[Op]] = {}
     done: list[tuple[Op, ...]] = []
@@ -79,23 +88,24 @@ def groups(graph: Graph, fused: frozenset[str]) -> tuple[tuple[Op, ...], ...]:
     return tuple(done)
 
 
-def functions(graph: Graph, plan: Plan) -> tuple[Function, ...]:
+def groups(graph: Graph, plan: Plan) -> tuple[Group, ...]:
     """The functions of the model in the order of their calls; what is only another name for the same memory has none."""
-    running = [g for g in groups(graph, plan.fused) if not is_alias(g, plan)]
-    if copies(graph, plan) or graph.states:
+    running = [g for g in chains(graph, plan.fused) if not is_alias(g, plan)]
+    if copies(graph) or graph.states:
         running.append(())
-    return tuple(Function(k, g) for k, g in enumerate(running))
+    return tuple(Group(k, g) for k, g in enumerate(running))
 
 
-def is_alias(group: tuple[Op, ...], plan: Plan) -> bool:
-    """Whether a group is a Reshape whose input and output are the same memory."""
-    op = group[0]
+def is_alias(chain: tuple[Op, ...], plan: Plan) -> bool:
+    """Whether a chain is a Reshape whose input and output are the same memory."""
+    op = chain[0]
     return isinstance(op, ops.Reshape) and plan.place(op.input.name) == plan.place(op.output.name)
 
 
-def copies(graph: Graph, plan: Plan) -> tuple[Tensor, ...]:
-    """Outputs that are computed elsewhere than in model_outputs: an input or state given out as it is."""
-    return tuple(t for t in graph.outputs if plan.place(t.name) != t.name)
+def copies(graph: Graph) -> tuple[Tensor, ...]:
+    """Outputs that no op writes: an input or state given out as it is."""
+    given = {t.name for t in (*graph.inputs, *(s.input for s in graph.states))}
+    return tuple(t for t in graph.outputs if t.name in given)
 
 
 @dataclass(frozen=True)
@@ -110,10 +120,15 @@ class TensorSlot:
     available_after_op: int
     role: str  # input, output, state or arena
 
+    @property
+    def dtype(self) -> str:
+        """As numpy names the storage type: `<i2`; every board is little endian."""
+        return f"<{self.ctype[0]}{SIZES[self.ctype]}"
+
 
 def tensors(graph: Graph, plan: Plan) -> tuple[TensorSlot, ...]:
     """Inputs, outputs, states, then what lies in the arena in the order it is made."""
-    found = functions(graph, plan)
+    found = groups(graph, plan)
     made: dict[str, int] = {}
     for function in found:
         if function.output is not None:
@@ -121,7 +136,7 @@ def tensors(graph: Graph, plan: Plan) -> tuple[TensorSlot, ...]:
     for op in graph.ops:  # a reshape that is an alias is there as soon as what it names
         if isinstance(op, ops.Reshape) and op.output.name not in made:
             made[op.output.name] = made.get(op.input.name, -1)
-    copied = {t.name for t in copies(graph, plan)}
+    copied = {t.name for t in copies(graph)}
     rows = [(t, "input", -1) for t in graph.inputs]
     rows += [(t, "output", found[-1].index if t.name in copied else made[t.name]) for t in graph.outputs]
     rows += [(s.input, "state", -1) for s in graph.states]

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from toolchain.ir import Graph, Tensor, ops
+from toolchain.ir import Graph, ops
 from toolchain.ir.ops import Op, inputs_of
-from toolchain.layout import SIZES, STAGES, ctype, groups, nbytes
+from toolchain.layout import SIZES, STAGES, chains, ctype, nbytes
 
 from .plan import Plan
 
@@ -58,7 +58,7 @@ def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
 
 def buffers(graph: Graph, plan: Plan, in_place: bool = True) -> tuple[list[Buffer], dict[str, str]]:
     """The buffers that the arena must hold, and the tensors that live in a graph input, output or state instead."""
-    steps = groups(graph, plan.fused)
+    steps = chains(graph, plan.fused)
     alias = _aliases(graph, steps)
     last = _last_reads(graph, steps, alias)
     pinned = _own_memory(graph)
@@ -188,9 +188,3 @@ def _together(a: Buffer, b: Buffer) -> bool:
 
 def _align(offset: int, align: int) -> int:
     return -(-offset // align) * align
-
-
-def largest(graph: Graph, plan: Plan, count: int = 3) -> list[tuple[Tensor, int]]:
-    """The largest tensors in the arena, for messages."""
-    rows = [(op.output, nbytes(op.output)) for op in graph.ops if op.output.name in plan.arena]
-    return sorted(rows, key=lambda r: (-r[1], r[0].name))[:count]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from toolchain import __version__
 from toolchain.data import folder
 from toolchain.ir import Graph
-from toolchain.passes import Plan
+from toolchain.passes.plan import Plan
 
 from .fit import check_fit
 from .header import debug_header, header

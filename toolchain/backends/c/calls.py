@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import lcm, prod
-from typing import assert_never
 
-from toolchain.errors import UnsupportedError
+from toolchain.errors import UnsupportedError, assert_never
 from toolchain.ir import Graph, Tensor, ops
 from toolchain.ir.geometry import pool_counts
 from toolchain.ir.ops import Op, where
 from toolchain.ir.ranges import Range
-from toolchain.layout import SIZES, STAGES, Function, ctype
-from toolchain.passes import Plan
+from toolchain.layout import SIZES, STAGES, Group, ctype
+from toolchain.passes.plan import Plan
 
 from .names import field_name
 from .stages import stage
@@ -38,12 +37,12 @@ class Context:
         lo, hi = self.ranges[tensor.name].whole
         return int(lo < INT32[0] or hi > INT32[1])
 
-    def at(self, tensor: Tensor, offset: int = 0, write: bool = False) -> str:
+    def at(self, tensor: Tensor, offset: int = 0) -> str:
         """The C expression of where a tensor lies, `offset` elements in. An input that is an output too is read as the input."""
         place = self.plan.place(tensor.name)
         if isinstance(place, int):
             return f"model_arena + {place + offset * SIZES[ctype(tensor.qtype)]}"
-        base = f"out->{field_name(place)}" if write else self.own(place)
+        base = self.own(place)
         return f"{base} + {offset}" if offset else base
 
     def own(self, name: str) -> str:
@@ -58,24 +57,24 @@ def code(tensor: Tensor) -> str:
     return CODES[ctype(tensor.qtype)]
 
 
-def call(function: Function, c: Context) -> list[str]:
+def call(group: Group, c: Context) -> list[str]:
     """The statements of a function's body."""
-    head, rest = function.ops[0], function.ops[1:]
-    name = function.name.removeprefix("model_").split("_")[0]
+    head, rest = group.ops[0], group.ops[1:]
+    name = f"op{group.index}"
     if isinstance(head, STAGES):
-        rest = function.ops
-    stages, by_channel = _stages(rest, name, function.ops[-1].output, c)
+        rest = group.ops
+    stages, by_channel = _stages(rest, name, group.ops[-1].output, c)
     match head:
         case ops.Requantize() | ops.Threshold() | ops.Lookup():
-            x, y = head.input, function.ops[-1].output
+            x, y = head.input, group.ops[-1].output
             rows, channels = (x.size // x.channels, x.channels) if by_channel else (1, x.size)
             return [f"nn_map({c.at(x)}, {code(x)}, {c.at(y)}, {rows}, {channels},", f"    {stages});"]
         case ops.Dense() | ops.Conv1D() | ops.Conv2D() | ops.DepthwiseConv2D():
-            return _mac(head, name, function.ops[-1].output, stages, c)
+            return _mac(head, name, group.ops[-1].output, stages, c)
         case ops.Add() | ops.Sub() | ops.Multiply():
-            return _binary(head, function.ops[-1].output, stages, by_channel, c)
+            return _binary(head, group.ops[-1].output, stages, by_channel, c)
         case ops.SumPool() | ops.MaxPool():
-            return _pool(head, name, function.ops[-1].output, stages, c)
+            return _pool(head, name, group.ops[-1].output, stages, c)
         case ops.Reshape() | ops.Transpose() | ops.UpSample() | ops.Pad() | ops.Concat():
             return _moves(head, c)
         case ops.ArgMax():
@@ -85,7 +84,7 @@ def call(function: Function, c: Context) -> list[str]:
                 f"{x.size // x.channels}, {x.channels});"
             ]
         case _:
-            assert_never(head)
+            raise assert_never(head)
 
 
 def kernel(op: Op) -> str:
@@ -106,7 +105,7 @@ def kernel(op: Op) -> str:
         case ops.ArgMax():
             return "nn_argmax.h"
         case _:
-            assert_never(op)
+            raise assert_never(op)
 
 
 def _stages(chain: Sequence[Op], name: str, y: Tensor, c: Context) -> tuple[str, bool]:
@@ -300,7 +299,7 @@ def _moves(op: ops.Reshape | ops.Transpose | ops.UpSample | ops.Pad | ops.Concat
             fill = f"nn_fill({c.at(y)}, {code(y)}, {y.size}, {number(op.value)});"
             return [fill, *move(op, c.at(x), c.at(y, first), types, (x.shape, x_steps, y_steps))]
         case _:
-            assert_never(op)
+            raise assert_never(op)
 
 
 __all__ = ["Context", "call", "code", "kernel", "move"]

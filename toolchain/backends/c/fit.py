@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from toolchain.errors import ToolchainError
 from toolchain.ir import Graph
 from toolchain.layout import nbytes
-from toolchain.passes import Plan
-from toolchain.passes.arena import largest
+from toolchain.passes.plan import Plan
 
 if TYPE_CHECKING:
     from toolchain.boards import Board
@@ -58,6 +57,6 @@ def check_fit(graph: Graph, plan: Plan, tables: dict[str, int], board: Board) ->
 
 def _buffers(graph: Graph, plan: Plan) -> str:
     rows = [(t, nbytes(t)) for t in (*graph.inputs, *graph.outputs, *(s.input for s in graph.states))]
-    rows += largest(graph, plan, NAMED)
+    rows += [(op.output, nbytes(op.output)) for op in graph.ops if op.output.name in plan.arena]
     rows.sort(key=lambda r: (-r[1], r[0].name))
     return ", ".join(f"%{t.name} {size:,}" for t, size in rows[:NAMED])

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from toolchain.ir import Graph, Tensor
-from toolchain.layout import ctype, functions
-from toolchain.passes import Plan
+from toolchain.layout import ctype, groups
+from toolchain.passes.plan import Plan
 
 from .names import check_names, field_name, macro_name
 from .tables import INT64, number, rows
@@ -79,7 +79,7 @@ def debug_header(graph: Graph, plan: Plan, banner: str) -> str:
 #define MODEL_DEBUG_H
 #include "model.h"
 
-#define MODEL_OPS {len(functions(graph, plan))} /* generated functions: an op, or several fused into one */
+#define MODEL_OPS {len(groups(graph, plan))} /* generated functions: an op, or several fused into one */
 
 /* Runs functions 0 to stop - 1, and function k alone. */
 void model_run_until(const model_inputs *in, model_outputs *out, uint32_t stop);

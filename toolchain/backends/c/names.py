@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from toolchain.errors import UnsupportedError
 from toolchain.ir import Tensor
 
-KEPT = frozenset(
-    """auto break case char const continue default do double else enum extern float for goto if inline int long register
+WORDS = """
+    auto break case char const continue default do double else enum extern float for goto if inline int long register
     restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm typeof
     alignas alignof bool constexpr false nullptr static_assert thread_local true catch class delete explicit export friend
     mutable namespace new operator private protected public template this throw try typename using virtual
-    linux unix i386 NULL""".split()
-)  # C, C++ (model.h is for both) and what compilers define unasked
+    linux unix i386 NULL
+"""  # of C, of C++ (model.h is for both), and what compilers define unasked
+KEPT = frozenset(WORDS.split())
 
 
 def field_name(name: str) -> str:

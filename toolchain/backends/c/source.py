@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from toolchain.ir import Graph, State, Tensor
 from toolchain.ir.check import check_with_ranges
-from toolchain.layout import Function, copies, ctype, functions, nbytes, tensors
-from toolchain.passes import Plan
+from toolchain.layout import Group, copies, ctype, groups, nbytes, tensors
+from toolchain.passes.plan import Plan
 
 from .calls import Context, call, kernel
 from .names import field_name
@@ -18,10 +18,10 @@ def source(graph: Graph, plan: Plan, banner: str) -> tuple[str, Tables, tuple[st
     """The text of model.c, its tables, and the kernel headers it includes."""
     tables = Tables(plan)
     context = Context(graph, plan, check_with_ranges(graph), tables)
-    found = functions(graph, plan)
+    found = groups(graph, plan)
     bodies = [_function(f, context) for f in found]  # first: they ask for the tables
     headers = sorted(
-        {kernel(f.ops[0]) for f in found if f.ops} | ({"nn_move.h"} if graph.states or copies(graph, plan) else set())
+        {kernel(f.ops[0]) for f in found if f.ops} | ({"nn_move.h"} if graph.states or copies(graph) else set())
     )
     parts = [
         banner,
@@ -72,19 +72,19 @@ def _states(graph: Graph, tables: Tables) -> str:
     return "\n".join(lines)
 
 
-def _function(f: Function, c: Context) -> str:
+def _function(f: Group, c: Context) -> str:
     body = call(f, c) if f.ops else _finish(c)
     text = "\n".join(f"    {line}" for line in body)
     unused = [f"    (void){arg};" for arg in ("in", "out") if f"{arg}->" not in text]
     names = " -> ".join(f"%{op.output.name}" for op in f.ops) or "copies to outputs and states"
     return "\n".join(
-        [f"/* {f.kind}: {names} */", f"static NN_NOINLINE void {f.name}{SIGNATURE} {{", *unused, text, "}"]
+        [f"/* {f.kind}: {names} */", f"static NN_NOINLINE void {f.symbol}{SIGNATURE} {{", *unused, text, "}"]
     )
 
 
 def _finish(c: Context) -> list[str]:
     """Outputs first, while states are still what the inference read."""
-    lines = [line for t in copies(c.graph, c.plan) for line in _copy(t, c.at(t), f"out->{field_name(t.name)}")]
+    lines = [line for t in copies(c.graph) for line in _copy(t, c.at(t), f"out->{field_name(t.name)}")]
     aside = waiting(c.graph, c.plan)
     for s in aside:
         lines += _copy(s.input, c.at(s.output), f"model_next_states.{field_name(s.input.name)}")
@@ -103,11 +103,11 @@ def _copy(tensor: Tensor, x: str, y: str) -> list[str]:
     return [f"nn_copy({x}, {y}, {nbytes(tensor)});"]
 
 
-def _run(found: tuple[Function, ...]) -> str:
+def _run(found: tuple[Group, ...]) -> str:
     lines = ["void model_run(const model_inputs *in, model_outputs *out) {"]
-    lines += [f"    {f.name}(in, out);" for f in found]
+    lines += [f"    {f.symbol}(in, out);" for f in found]
     lines += ["}", "", "void model_op(uint32_t k, const model_inputs *in, model_outputs *out) {", "    switch (k) {"]
-    lines += [f"    case {f.index}: {f.name}(in, out); break;" for f in found]
+    lines += [f"    case {f.index}: {f.symbol}(in, out); break;" for f in found]
     lines += ["    default: break;", "    }", "}", ""]
     lines += [
         "void model_run_until(const model_inputs *in, model_outputs *out, uint32_t stop) {",
@@ -119,7 +119,7 @@ def _run(found: tuple[Function, ...]) -> str:
     return "\n".join(lines)
 
 
-def _debug(graph: Graph, plan: Plan, found: tuple[Function, ...]) -> str:
+def _debug(graph: Graph, plan: Plan, found: tuple[Group, ...]) -> str:
     reset = "    nn_copy(&model_initial_states, &model_states, sizeof(model_states));\n" if graph.states else ""
     lines = [f"void model_reset_state(void) {{\n{reset}}}", ""]
     lines += [

@@ -148,7 +148,8 @@ def requantize_args(op: ops.Requantize, given: Range, name: str, tables: Tables)
 
 def threshold_args(op: ops.Threshold, name: str, tables: Tables) -> tuple[str, bool]:
     ladders, levels = op.thresholds.array, op.levels.array
-    text, by_channel = {}, False
+    text: dict[str, object] = {}
+    by_channel = False
     for field, array, const in (("threshold", ladders, op.thresholds), ("level", levels, op.levels)):
         table, code = tables.values(f"const_{const.tensor.name}", array.ravel().tolist() or [0])
         row = array.shape[1] if len(array) > 1 else 0

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from toolchain.errors import UnsupportedError
 from toolchain.ir import Const
 from toolchain.layout import SIZES, ctype
-from toolchain.passes import Plan
+from toolchain.passes.plan import Plan
 
 CODES = {
     "int8_t": "NN_S8",
