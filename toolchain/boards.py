@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 from toolchain import data
@@ -20,7 +22,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-BACKENDS = ("c", "hls4ml", "verilog")
 CORES = {
     "host": "host",
     "cortex-m0": "arm",
@@ -31,9 +32,7 @@ CORES = {
     "cortex-m33": "arm",
     "rv32imac": "riscv",
 }  # core -> the compiler it needs
-UARTS = ("process", "cmsdk", "stm32_v1", "stm32_v2", "nrf51", "pl011", "16550")
 COUNTERS = ("none", "dwt", "systick", "mcycle", "timer", "fpga")
-LINKS = ("process", "qemu", "unicorn", "serial", "verilator")
 STEPS = ("set", "clear", "write", "wait")
 BOOTS = ("", "rp2040_boot2")  # second-stage loaders that must stand at the start of flash
 OWN_OF_IMAGE_OF = ("image_of", "part", "link", "machine", "emulated_counter_hz", "flash_command", "source")
@@ -89,6 +88,18 @@ class Board:
 
     def source_of(self, field: str) -> str:
         return self.source.get(field, self.source.get("all", ""))
+
+
+def modules(room: str) -> tuple[str, ...]:
+    """The back ends or links there are, by file name: a new one is one new file and no list knows of it."""
+    found = iter_modules([str(Path(__file__).parent / room)])
+    return tuple(sorted(module.name for module in found if not module.name.startswith("_")))
+
+
+def uarts() -> tuple[str, ...]:
+    """The UART drivers there are, by file name, and the standard input and output of a process."""
+    files = (data.folder("firmware_templates") / "c" / "ports").glob("uart_*.c")
+    return ("process", *sorted(path.stem.removeprefix("uart_") for path in files))
 
 
 def names() -> tuple[str, ...]:
@@ -192,8 +203,8 @@ def _check(where: str, board: Board, numbers: list[str]) -> None:
             what = f"{key} is {value:,}{unit}, must be {low:,} to {high:,}{unit}"
             raise ToolchainError(where, what, "correct the file")
 
-    choice("backend", BACKENDS)
-    choice("link", LINKS)
+    choice("backend", modules("backends"))
+    choice("link", modules("links"))
     for key in numbers:
         if not board.source_of(key):
             raise ToolchainError(where, f"{key} has no source", f"add {key} = '...' under [source]")
@@ -205,7 +216,7 @@ def _check(where: str, board: Board, numbers: list[str]) -> None:
     if board.backend != "c":
         return
     choice("core", tuple(CORES))
-    choice("uart", UARTS)
+    choice("uart", uarts())
     choice("counter", COUNTERS)
     choice("boot", BOOTS)
     within("largest_payload", 128, 32_768, " bytes")

@@ -18,6 +18,7 @@ from toolchain.layout import SIZES, STAGES, Group, ctype
 from toolchain.passes.plan import Plan
 
 from .names import field_name
+from .special import special
 from .stages import stage
 from .tables import CODES, INT32, Tables, fields, number, wrapped
 
@@ -89,6 +90,8 @@ def call(group: Group, c: Context) -> list[str]:
 
 def kernel(op: Op) -> str:
     """The header of the kernel that an op's function is made with."""
+    if isinstance(op, ops.Mac) and (found := special(op)):
+        return f"{found}.h"
     match op:
         case ops.Dense():
             return "nn_dense.h"
@@ -136,7 +139,7 @@ def _mac(op: ops.Mac, name: str, y: Tensor, stages: str, c: Context) -> list[str
         shape = f"(nn_dense_shape){fields(rows=rows, **{'in': op.input.shape[-1]}, out=out, **types)}"
     else:
         shape = f"(nn_conv_shape){fields(**_conv_shape(op), padded=padded, zero_point=zero if padded else 0, **types)}"
-    kernel_name = {ops.Dense: "nn_dense", ops.DepthwiseConv2D: "nn_depthwise"}.get(type(op), "nn_conv")
+    kernel_name = special(op) or {ops.Dense: "nn_dense", ops.DepthwiseConv2D: "nn_depthwise"}.get(type(op), "nn_conv")
     return [
         f"{kernel_name}({c.at(op.input)}, {weight}, (nn_param){start}, {c.at(y)},",
         f"    {shape},",
