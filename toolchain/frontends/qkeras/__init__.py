@@ -8,12 +8,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolchain.frontends.qkeras import archive
+from toolchain.ir import Graph
+from toolchain.options import LoadOptions
 
-__all__ = ["accepts"]
+SOURCES = ".h5 and .keras files, live keras.Model objects"
 
 
 def accepts(source: object) -> bool:
     """True for a .h5, .hdf5 or .keras path and for a live keras.Model."""
     if archive.is_live(source):
         return True
-    return isinstance(source, (str, Path)) and str(source).endswith((".h5", ".hdf5", ".keras"))
+    return isinstance(source, (str, Path)) and str(source).lower().endswith((".h5", ".hdf5", ".keras"))
+
+
+def load(source: object, options: LoadOptions | None = None) -> Graph:
+    """The integer graph of the model; UnsupportedError names the layer and what is supported instead."""
+    from toolchain.frontends.qkeras.lowering import lower_model
+
+    return lower_model(archive.read(source), options or LoadOptions()).graph

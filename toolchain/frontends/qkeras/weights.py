@@ -306,15 +306,18 @@ def _exponents(q: QuantizedPo2 | QuantizedReluPo2, a: np.ndarray) -> np.ndarray:
     return np.where(a < EPS, low, e).astype(np.int64)
 
 
-def _power_of_two(q: QuantizedPo2 | QuantizedReluPo2, x: np.ndarray, where: str) -> Codes:
+def po2_values(q: QuantizedPo2 | QuantizedReluPo2, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Exponent and sign of each quantized value."""
     if isinstance(q, QuantizedPo2):
-        e, sign = _exponents(q, np.abs(x)), np.where(x >= 0, 1, -1)
-    elif q.negative_slope == 0:
-        e, sign = _exponents(q, np.maximum(x, F32(0))), np.ones(x.shape, np.int64)
-    else:
-        slope = F32(q.negative_slope)
-        e = np.where(x >= 0, _exponents(q, np.maximum(x, F32(0))), _exponents(q, np.maximum(-x, F32(0)) * slope))
-        sign = np.where(x >= 0, 1, -1)
+        return _exponents(q, np.abs(x)), np.where(x >= 0, 1, -1)
+    if q.negative_slope == 0:
+        return _exponents(q, np.maximum(x, F32(0))), np.ones(x.shape, np.int64)
+    falling = _exponents(q, np.maximum(-x, F32(0)) * F32(q.negative_slope))
+    return np.where(x >= 0, _exponents(q, np.maximum(x, F32(0))), falling), np.where(x >= 0, 1, -1)
+
+
+def _power_of_two(q: QuantizedPo2 | QuantizedReluPo2, x: np.ndarray, where: str) -> Codes:
+    e, sign = po2_values(q, x)
     low, high = (int(e.min()), int(e.max())) if e.size else (0, 0)
     signed = bool((sign < 0).any())
     bits = high - low + 1 + int(signed)
