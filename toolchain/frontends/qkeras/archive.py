@@ -117,16 +117,18 @@ def _read_h5(path: Path) -> Model:
             group = f["model_weights"]
 
             def weights(scope: tuple[str, ...], class_name: str, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
-                return _h5_weights(where, group, scope)
+                return _h5_weights(where, group, scope, bool(_variable_names(class_name, config, False)))
 
             return assemble(where, architecture, weights, 3 if version.startswith("3") else 2)
     except (OSError, RuntimeError, KeyError) as e:
         raise ToolchainError(where, f"a truncated or damaged HDF5 file ({_first_line(e)})", "save or copy it again") from None
 
 
-def _h5_weights(where: str, group: Any, scope: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _h5_weights(where: str, group: Any, scope: tuple[str, ...], has_weights: bool) -> dict[str, np.ndarray]:
     """Weights of one layer; a nested model keeps all of its weights, flat, in the group of the outermost layer."""
     if scope[0] not in group:
+        if not has_weights:  # a Sequential's InputLayer has no group
+            return {}
         raise ToolchainError(f"{where}: layer {scope[0]}", "the file holds no weights for this layer", _TRY_SAVE)
     g = group[scope[0]]
     found: dict[str, np.ndarray] = {}

@@ -152,7 +152,7 @@ _KNOWN: dict[str, tuple[type, tuple[str, ...]]] = {
     "quantized_ulaw": (QuantizedUlaw, ("bits", "integer", "symmetric", "u")),
     "quantized_hswish": (QuantizedHswish, (
         "bits", "integer", "symmetric", "alpha", "use_stochastic_rounding", "scale_axis", "qnoise_factor", "var_name", "use_ste",
-        "use_variables", "relu_shift", "relu_upper_bound")),
+        "use_variables", "relu_shift", "relu_upper_bound", "keep_negative", "post_training_scale")),
 }  # fmt: skip
 FUNCTIONS = ("hard_sigmoid", "hard_tanh", "smooth_sigmoid", "smooth_tanh", "binary_sigmoid", "binary_tanh")
 KERAS_FUNCTIONS = ("linear", "relu", "relu6", "leaky_relu", "softmax", "sigmoid", "tanh")
