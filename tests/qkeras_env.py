@@ -14,7 +14,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+QUIET = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "OMP_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+}
 
 
 def v3_folder() -> Path:
@@ -33,8 +38,12 @@ def missing(framework: str) -> str:
     """Why `framework` cannot be used here, or an empty string."""
     if framework == "qkeras-v3" and not (v3_folder() / "qkeras").is_dir():
         return f"qkeras-v3 is not in {v3_folder()} (pip install --no-deps --target that folder qkeras-v3; or set BITWRIGHT_QKERAS_V3)"
-    r = subprocess.run([sys.executable, "-c", "import qkeras"], env=env_of(framework), capture_output=True, text=True, check=False)
-    return "" if r.returncode == 0 else f"{framework} cannot be imported: {(r.stderr.strip().splitlines() or ['?'])[-1]}"
+    r = subprocess.run(
+        [sys.executable, "-c", "import qkeras"], env=env_of(framework), capture_output=True, text=True, check=False
+    )
+    return (
+        "" if r.returncode == 0 else f"{framework} cannot be imported: {(r.stderr.strip().splitlines() or ['?'])[-1]}"
+    )
 
 
 def need(framework: str) -> None:

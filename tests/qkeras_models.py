@@ -49,7 +49,12 @@ def bits_activation(rng: Rng, top: int = 6) -> str:
 # weight quantizers: name -> (text or object, exact: the scale is a power of two, so float32 is exact)
 WEIGHTS: dict[str, tuple[Callable[[Rng, int], Any], bool]] = {
     "bits": (lambda r, c: f"quantized_bits({r.integers(2, 9)},{r.integers(0, 2)})", True),
-    "bits_1": (lambda r, c: f"quantized_bits({r.integers(1, 9)},{r.integers(0, 2)},{r.integers(0, 2)},{r.integers(0, 2)},alpha=1)", True),
+    "bits_1": (
+        lambda r, c: (
+            f"quantized_bits({r.integers(1, 9)},{r.integers(0, 2)},{r.integers(0, 2)},{r.integers(0, 2)},alpha=1)"
+        ),
+        True,
+    ),
     "bits_auto": (lambda r, c: f"quantized_bits({r.integers(2, 9)},{r.integers(0, 2)},alpha='auto')", False),
     "bits_auto_po2": (lambda r, c: f"quantized_bits({r.integers(2, 9)},{r.integers(0, 2)},alpha='auto_po2')", True),
     "binary": (lambda r, c: "binary()", True),
@@ -63,16 +68,31 @@ WEIGHTS: dict[str, tuple[Callable[[Rng, int], Any], bool]] = {
     "po2": (lambda r, c: f"quantized_po2({r.integers(3, 5)},1)", True),
 }
 if V3:
-    WEIGHTS["linear"] = (lambda r, c: f"quantized_linear({r.integers(1, 9)},{r.integers(0, 2)},{r.integers(0, 2)})", True)
+    WEIGHTS["linear"] = (
+        lambda r, c: f"quantized_linear({r.integers(1, 9)},{r.integers(0, 2)},{r.integers(0, 2)})",
+        True,
+    )
     WEIGHTS["linear_1"] = (lambda r, c: f"quantized_linear({r.integers(2, 9)},{r.integers(0, 2)},alpha=0.5)", True)
 else:
-    WEIGHTS["bits_channels"] = (lambda r, c: qk.quantized_bits(int(r.integers(2, 6)), 0, alpha=r.choice([0.5, 1.0, 2.0], c).astype(np.float32)), True)
+    WEIGHTS["bits_channels"] = (
+        lambda r, c: qk.quantized_bits(int(r.integers(2, 6)), 0, alpha=r.choice([0.5, 1.0, 2.0], c).astype(np.float32)),
+        True,
+    )
 
 ACTIVATIONS: dict[str, tuple[Callable[[Rng], str], bool]] = {
-    "bits": (lambda r: f"quantized_bits({r.integers(1, 17)},{r.integers(0, 4)},{r.integers(0, 2)},{r.integers(0, 2)})", True),
-    "bits_alpha": (lambda r: f"quantized_bits({r.integers(1, 9)},{r.integers(0, 4)},alpha={r.choice([0.5, 3.0, 0.75])})", True),
+    "bits": (
+        lambda r: f"quantized_bits({r.integers(1, 17)},{r.integers(0, 4)},{r.integers(0, 2)},{r.integers(0, 2)})",
+        True,
+    ),
+    "bits_alpha": (
+        lambda r: f"quantized_bits({r.integers(1, 9)},{r.integers(0, 4)},alpha={r.choice([0.5, 3.0, 0.75])})",
+        True,
+    ),
     "relu": (lambda r: f"quantized_relu({r.integers(1, 17)},{r.integers(0, 4)})", True),
-    "relu_slope": (lambda r: f"quantized_relu({r.integers(4, 10)},{r.integers(0, 4)},0,{r.choice([0.125, 0.25, 0.5])})", True),
+    "relu_slope": (
+        lambda r: f"quantized_relu({r.integers(4, 10)},{r.integers(0, 4)},0,{r.choice([0.125, 0.25, 0.5])})",
+        True,
+    ),
     "relu_sigmoid": (lambda r: f"quantized_relu({r.integers(2, 8)},{r.integers(0, 3)},1,{r.choice([0.0, 0.5])})", True),
     "tanh": (lambda r: f"quantized_tanh({r.integers(2, 12)},0,{r.integers(0, 2)})", True),
     "tanh_real": (lambda r: f"quantized_tanh({r.integers(2, 9)},0,{r.integers(0, 2)},1)", False),
@@ -117,7 +137,9 @@ def many(rng: Rng) -> int:
 
 def dense(rng: Rng, w: Any) -> tuple[tuple[int, ...], Any]:
     out = many(rng)
-    return (many(rng),), qk.QDense(out, kernel_quantizer=w(rng, out), bias_quantizer=bias(rng), use_bias=bool(rng.random() < 0.8), name="t")
+    return (many(rng),), qk.QDense(
+        out, kernel_quantizer=w(rng, out), bias_quantizer=bias(rng), use_bias=bool(rng.random() < 0.8), name="t"
+    )
 
 
 def conv1d(rng: Rng, w: Any) -> tuple[tuple[int, ...], Any]:
@@ -137,17 +159,23 @@ def conv2d(rng: Rng, w: Any) -> tuple[tuple[int, ...], Any]:
 def conv2d_bn(rng: Rng, w: Any) -> tuple[tuple[int, ...], Any]:
     out = many(rng)
     more = {"ema_freeze_delay": 10} if not V3 else {}
-    return image(rng), qk.QConv2DBatchnorm(out, kernel_quantizer=w(rng, out), bias_quantizer="quantized_bits(8,3,alpha=1)", name="t", **more, **window(rng))
+    return image(rng), qk.QConv2DBatchnorm(
+        out, kernel_quantizer=w(rng, out), bias_quantizer="quantized_bits(8,3,alpha=1)", name="t", **more, **window(rng)
+    )
 
 
 def depthwise(rng: Rng, w: Any) -> tuple[tuple[int, ...], Any]:
     mult = int(rng.integers(1, 3))
-    return image(rng), qk.QDepthwiseConv2D(depth_multiplier=mult, depthwise_quantizer=w(rng, mult), bias_quantizer=bias(rng), name="t", **window(rng))
+    return image(rng), qk.QDepthwiseConv2D(
+        depth_multiplier=mult, depthwise_quantizer=w(rng, mult), bias_quantizer=bias(rng), name="t", **window(rng)
+    )
 
 
 def depthwise_bn(rng: Rng, w: Any) -> tuple[tuple[int, ...], Any]:
     more = {"ema_freeze_delay": 10} if not V3 else {}
-    return image(rng), qk.QDepthwiseConv2DBatchnorm(depthwise_quantizer=w(rng, 1), bias_quantizer="quantized_bits(8,3,alpha=1)", name="t", **more, **window(rng))
+    return image(rng), qk.QDepthwiseConv2DBatchnorm(
+        depthwise_quantizer=w(rng, 1), bias_quantizer="quantized_bits(8,3,alpha=1)", name="t", **more, **window(rng)
+    )
 
 
 def separable(rng: Rng, w: Any) -> tuple[tuple[int, ...], Any]:
@@ -181,7 +209,12 @@ def activation(name: str) -> Callable[[Rng], Any]:
     def build(rng: Rng) -> Any:
         text = ACTIVATIONS[name][0](rng)
         shape = image(rng)
-        x, v = start(shape, f"quantized_bits({rng.integers(6, 12)},{rng.integers(1, 4)},alpha=1.0)" if name != "ulaw" else "quantized_bits(8,2,alpha=1.0)")
+        x, v = start(
+            shape,
+            f"quantized_bits({rng.integers(6, 12)},{rng.integers(1, 4)},alpha=1.0)"
+            if name != "ulaw"
+            else "quantized_bits(8,2,alpha=1.0)",
+        )
         wide = qk.QConv2D(3, 1, kernel_quantizer="quantized_bits(4,1,alpha=1)", use_bias=False, name="t")(v)
         outs = [qk.QActivation(text, name="a")(v)]
         if name != "hswish":
@@ -196,11 +229,20 @@ def other(name: str) -> Callable[[Rng], Any]:
         shape = image(rng)
         x, v = start(shape, bits_activation(rng))
         y = qk.QActivation(bits_activation(rng, 8), name="y")
-        pool = {"pool_size": (int(rng.integers(1, 4)), int(rng.integers(1, 4))), "padding": rng.choice(["same", "valid"])}
+        pool = {
+            "pool_size": (int(rng.integers(1, 4)), int(rng.integers(1, 4))),
+            "padding": rng.choice(["same", "valid"]),
+        }
         if rng.random() < 0.5:
             pool["strides"] = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
         x2, second = start(shape, bits_activation(rng), "x2")
-        conv = qk.QConv2D(shape[2], 1, kernel_quantizer="quantized_bits(4,0,alpha=1)", bias_quantizer="quantized_bits(4,0,alpha=1)", name="t")(v)
+        conv = qk.QConv2D(
+            shape[2],
+            1,
+            kernel_quantizer="quantized_bits(4,0,alpha=1)",
+            bias_quantizer="quantized_bits(4,0,alpha=1)",
+            name="t",
+        )(v)
         relu6 = {"max_value": 6.0} if rng.random() < 0.5 else {}
         leak = {"negative_slope" if V3 else "alpha": float(rng.choice([0.25, 0.3]))}
         match name:
@@ -225,11 +267,24 @@ def other(name: str) -> Callable[[Rng], Any]:
             case "Add_BatchNormalization":
                 out = [y(K.Add(name="s")([K.BatchNormalization(name="t2")(conv), K.BatchNormalization(name="t3")(v)]))]
             case "QAveragePooling2D":
-                out = [qk.QAveragePooling2D(average_quantizer=f"quantized_bits({rng.integers(4, 10)},0,alpha=1)", name="p", activation=bits_activation(rng, 8), **pool)(v)]
+                out = [
+                    qk.QAveragePooling2D(
+                        average_quantizer=f"quantized_bits({rng.integers(4, 10)},0,alpha=1)",
+                        name="p",
+                        activation=bits_activation(rng, 8),
+                        **pool,
+                    )(v)
+                ]
             case "QAveragePooling2D_none":
                 out = [qk.QAveragePooling2D(name="p", activation=qk.quantized_bits(8, 2, alpha=1.0), **pool)(v)]
             case "QGlobalAveragePooling2D":
-                out = [qk.QGlobalAveragePooling2D(average_quantizer=f"quantized_bits({rng.integers(6, 10)},0,alpha=1)", name="p", activation=bits_activation(rng, 8))(v)]
+                out = [
+                    qk.QGlobalAveragePooling2D(
+                        average_quantizer=f"quantized_bits({rng.integers(6, 10)},0,alpha=1)",
+                        name="p",
+                        activation=bits_activation(rng, 8),
+                    )(v)
+                ]
             case "AveragePooling2D":
                 out = [y(K.AveragePooling2D(name="p", **pool)(v))]
             case "GlobalAveragePooling2D":
@@ -259,7 +314,11 @@ def other(name: str) -> Callable[[Rng], Any]:
                 out = [K.Flatten(name="f")(v), K.Reshape((shape[1], -1), name="r")(conv), K.Permute((3, 1, 2), name="p")(v), K.Permute((2, 1, 3), name="p2")(v),
                        K.ZeroPadding2D(((1, 0), (2, 1)), name="z")(conv), K.UpSampling2D((2, 3), name="u")(v), K.Dropout(0.5, name="d")(K.Flatten(name="f2")(conv))]  # fmt: skip
             case "ReLU":
-                out = [K.ReLU(name="r", **relu6)(conv), K.Activation("relu", name="r2")(conv), y(K.ReLU(name="r3")(conv))]
+                out = [
+                    K.ReLU(name="r", **relu6)(conv),
+                    K.Activation("relu", name="r2")(conv),
+                    y(K.ReLU(name="r3")(conv)),
+                ]
             case "LeakyReLU":
                 r = K.LeakyReLU(name="r", **leak)(conv)
                 out = [y(r)]
@@ -270,12 +329,22 @@ def other(name: str) -> Callable[[Rng], Any]:
                 c = K.DepthwiseConv2D(2, name="t5")(K.Conv2D(3, 2, name="t4")(v))
                 out = [qk.QActivation("quantized_bits(6,3,alpha=1.0)", name="y2")(c)]
             case "Shared":
-                layer = qk.QConv2D(shape[2], 3, padding="same", kernel_quantizer="quantized_bits(3,0,alpha=1)", bias_quantizer="quantized_bits(4,1,alpha=1)", name="t6", activation="quantized_relu(4,2)")
+                layer = qk.QConv2D(
+                    shape[2],
+                    3,
+                    padding="same",
+                    kernel_quantizer="quantized_bits(3,0,alpha=1)",
+                    bias_quantizer="quantized_bits(4,1,alpha=1)",
+                    name="t6",
+                    activation="quantized_relu(4,2)",
+                )
                 x2, v2 = start(shape, "quantized_bits(4,1,alpha=1.0)", "x2")
                 a, b = layer(v), layer(layer(v2))
                 return keras.Model([x2, x], [K.Add(name="s")([a, b]), b], name="m")
             case "Softmax":
-                logits = qk.QDense(5, kernel_quantizer="quantized_bits(4,0)", bias_quantizer="quantized_bits(4,0)", name="t7")(K.Flatten(name="f")(v))
+                logits = qk.QDense(
+                    5, kernel_quantizer="quantized_bits(4,0)", bias_quantizer="quantized_bits(4,0)", name="t7"
+                )(K.Flatten(name="f")(v))
                 return keras.Model(x, K.Activation("softmax", name="s")(logits), name="m")
             case "Sequential":
                 return keras.Sequential([keras.Input(shape, name="x"), qk.QActivation("quantized_bits(5,1,alpha=1.0)", name="q"), K.Flatten(name="f"),
@@ -283,8 +352,16 @@ def other(name: str) -> Callable[[Rng], Any]:
                                          qk.QDense(3, kernel_quantizer="quantized_bits(5,1)", use_bias=False, name="t9")], name="m")  # fmt: skip
             case "Nested":
                 inner_x = keras.Input(shape, name="inner_x")
-                h = qk.QConv2D(2, 1, kernel_quantizer="quantized_bits(4,0,alpha=1)", bias_quantizer="quantized_bits(4,0,alpha=1)", name="inner_conv")(inner_x)
-                inner = keras.Model(inner_x, [h, qk.QActivation("quantized_relu(3,1)", name="inner_q")(h)], name="inner")
+                h = qk.QConv2D(
+                    2,
+                    1,
+                    kernel_quantizer="quantized_bits(4,0,alpha=1)",
+                    bias_quantizer="quantized_bits(4,0,alpha=1)",
+                    name="inner_conv",
+                )(inner_x)
+                inner = keras.Model(
+                    inner_x, [h, qk.QActivation("quantized_relu(3,1)", name="inner_q")(h)], name="inner"
+                )
                 h, hq = inner(v)
                 return keras.Model(x, [hq, y(h)], name="m")
             case _:
@@ -303,7 +380,9 @@ OTHERS = ("BatchNormalization", "BatchNormalization_maxpool", "BatchNormalizatio
 def pairs() -> dict[str, tuple[Callable[[Rng], Any], bool]]:
     found = {f"{k}-{w}": (weighted(k, w), WEIGHTS[w][1]) for k in WEIGHTED for w in WEIGHTS}
     found |= {f"QActivation-{a}": (activation(a), ACTIVATIONS[a][1]) for a in ACTIVATIONS}
-    return found | {o: (other(o), not any(s in o for s in ("BatchNorm", "Average", "Pool1D", "LeakyReLU"))) for o in OTHERS}
+    return found | {
+        o: (other(o), not any(s in o for s in ("BatchNorm", "Average", "Pool1D", "LeakyReLU"))) for o in OTHERS
+    }
 
 
 def draw_weights(model: Any, rng: Rng) -> None:
@@ -338,7 +417,11 @@ def draw_inputs(model: Any, rng: Rng) -> list[np.ndarray]:
 
 
 def compare(graph: Any, model: Any, x: list[np.ndarray], exact: bool, met: dict[str, int]) -> str | None:
-    names = [getattr(t, "_keras_history", None) and t._keras_history[0].name for t in model.inputs] if not V3 else [t.name for t in model.inputs]
+    names = (
+        [getattr(t, "_keras_history", None) and t._keras_history[0].name for t in model.inputs]
+        if not V3
+        else [t.name for t in model.inputs]
+    )
     stored = samples.stored(graph, {n: v for n, v in zip(names, x, strict=True)})
     ours, _ = simulate(graph, stored)
     live = model.predict(x, verbose=0, batch_size=BATCH)
@@ -418,11 +501,18 @@ def run(pair: str, models: int, draws: int, seed: int = 0) -> dict[str, Any]:
             if failure:
                 return {**met, "failure": f"{pair} model {m} draw {d}: {failure}"}
             if d == 0:
-                ties(graph, samples.stored(graph, {t.name: v for t, v in zip(_by_model(graph, model), x, strict=True)}), met)
+                ties(
+                    graph,
+                    samples.stored(graph, {t.name: v for t, v in zip(_by_model(graph, model), x, strict=True)}),
+                    met,
+                )
                 if pair != "QDense-bits_channels" and not pair.endswith("_channels"):
                     saved = _saved(model)
                     if any(g.digest() != graph.digest() for g in saved):
-                        return {**met, "failure": f"{pair} model {m}: the saved file is another graph than the live model"}
+                        return {
+                            **met,
+                            "failure": f"{pair} model {m}: the saved file is another graph than the live model",
+                        }
     return met
 
 

@@ -22,21 +22,46 @@ KERNEL_SHAPES = ((7, 5), (3, 3, 4, 8), (100, 33), (3, 3, 16, 1), (64,), (1000, 1
 
 
 def activation_texts() -> list[str]:
-    texts = ["binary_tanh", "binary_sigmoid", "ternary(1.0,0.5)", "ternary(threshold=0.25)", "binary(use_01=1,alpha=0.5)", "quantized_bits"]
+    texts = [
+        "binary_tanh",
+        "binary_sigmoid",
+        "ternary(1.0,0.5)",
+        "ternary(threshold=0.25)",
+        "binary(use_01=1,alpha=0.5)",
+        "quantized_bits",
+    ]
     for b in (1, 2, 3, 4, 5, 8, 12, 16):
         for i in (0, 1, 3):
-            texts += [f"quantized_bits({b},{i},{s},{k},alpha={a})" for s in (0, 1) for k in (0, 1) for a in (1.0, 0.25, 3.0) if b > 1 or s == 0]
+            texts += [
+                f"quantized_bits({b},{i},{s},{k},alpha={a})"
+                for s in (0, 1)
+                for k in (0, 1)
+                for a in (1.0, 0.25, 3.0)
+                if b > 1 or s == 0
+            ]
             texts += [f"quantized_relu({b},{i})", f"quantized_relu({b},{i},1)"]
             if b >= 3:
-                texts += [f"quantized_relu({b},{i},0,0.25)", f"quantized_relu({b},{i},1,0.5)", f"quantized_relu({b},{i},negative_slope=1.0)"]
+                texts += [
+                    f"quantized_relu({b},{i},0,0.25)",
+                    f"quantized_relu({b},{i},1,0.5)",
+                    f"quantized_relu({b},{i},negative_slope=1.0)",
+                ]
         if b > 1:
-            texts += [f"quantized_tanh({b})", f"quantized_tanh({b},0,1)", f"quantized_tanh({b},symmetric=1,use_real_tanh=1)"]
+            texts += [
+                f"quantized_tanh({b})",
+                f"quantized_tanh({b},0,1)",
+                f"quantized_tanh({b},symmetric=1,use_real_tanh=1)",
+            ]
             texts += [f"quantized_ulaw({b})", f"quantized_ulaw({b},1,1,u=15.0)"] if 2 <= b <= 8 else []
             texts += [f"quantized_hswish({b},2)", f"quantized_hswish({b},1,relu_shift=2,relu_upper_bound=4)"]
         texts += [f"quantized_sigmoid({b})", f"quantized_sigmoid({b},1)", f"quantized_sigmoid({b},0,1)"]
         if 3 <= b <= 5:
             texts += [f"quantized_po2({b})", f"quantized_po2({b},2)", f"quantized_po2({b},log2_rounding='floor')"]
-            texts += [f"quantized_relu_po2({b - 1})", f"quantized_relu_po2({b - 1},4)", f"quantized_relu_po2({b - 1},negative_slope=0.25)"]
+            texts += [
+                f"quantized_relu_po2({b - 1})",
+                f"quantized_relu_po2({b - 1},4)",
+                f"quantized_relu_po2({b - 1},negative_slope=0.25)",
+            ]
             texts += [f"quantized_relu_po2({b - 1},8,0.5,log2_rounding='floor')"]
         if b == 4:
             texts += [f"quantized_po2({b},quadratic_approximation=1)", f"quantized_po2({b},0.5)"]
@@ -44,9 +69,21 @@ def activation_texts() -> list[str]:
 
 
 def kernel_texts() -> list[str]:
-    texts = [f"quantized_bits({b},{i}{a})" for b in (2, 3, 4, 8, 16) for i in (0, 2) for a in ("", ",alpha='auto'", ",alpha='auto_po2'", ",alpha=1")]
+    texts = [
+        f"quantized_bits({b},{i}{a})"
+        for b in (2, 3, 4, 8, 16)
+        for i in (0, 2)
+        for a in ("", ",alpha='auto'", ",alpha='auto_po2'", ",alpha=1")
+    ]
     texts += [f"{n}({a})" for n in ("binary", "ternary", "stochastic_binary", "stochastic_ternary") for a in ("", "alpha='auto'", "alpha='auto_po2'", "alpha=0.5")]  # fmt: skip
-    return [*texts, "binary(use_01=1,alpha='auto')", "ternary(number_of_unrolls=2)", "quantized_po2(4)", "quantized_relu(4,1)", "quantized_tanh(4)"]
+    return [
+        *texts,
+        "binary(use_01=1,alpha='auto')",
+        "ternary(number_of_unrolls=2)",
+        "quantized_po2(4)",
+        "quantized_relu(4,1)",
+        "quantized_tanh(4)",
+    ]
 
 
 def linear_texts() -> list[tuple[str, str]]:
@@ -58,7 +95,9 @@ def probes(q: Q.Quantizer, rng: np.random.Generator) -> np.ndarray:
     """Random values, every kind of exact tie (k + 1/2 of the step, of its double and of its half), zero, and far outside."""
     step = 2.0 ** -(getattr(q, "bits", 4) - 1 - getattr(q, "integer", 0))
     k = np.arange(-70, 70) + 0.5
-    ties = np.concatenate([k * step * f for f in (1.0, 0.5, 2.0, 4.0)] + [(k + 2.0 ** (getattr(q, "bits", 4) - 1)) * step])
+    ties = np.concatenate(
+        [k * step * f for f in (1.0, 0.5, 2.0, 4.0)] + [(k + 2.0 ** (getattr(q, "bits", 4) - 1)) * step]
+    )
     powers = np.array([s * 2.0**e for e in range(-12, 6) for s in (1, -1)])
     edge = np.array([0.0, -0.0, 0.33, -0.33, 1e-8, -1e-8, 40.0, -40.0, 1.0, -1.0, 3.0, -3.0])
     wide = rng.normal(size=400) * rng.choice([0.1, 1.0, 5.0], size=400)
@@ -78,7 +117,10 @@ def cases() -> list[tuple[str, str, str, np.ndarray]]:
     soft = ("quantized_tanh(6)", "quantized_sigmoid(6)", "quantized_ulaw(5)", "quantized_relu(5,1,1)")
     found += [(t, "value", s, probes(Q.parse(t, "l"), rng)) for t in soft for s in ("smooth", "real")]
     found += [(t, "kernel", "hard", kernel(s, rng)) for t in kernel_texts() for s in KERNEL_SHAPES]
-    found += [("quantized_bits(5,1)", "array:[1.0,0.5,0.75]", "hard", kernel((40, 3), rng)), ("binary", "array:[2,0.5,1]", "hard", kernel((40, 3), rng))]
+    found += [
+        ("quantized_bits(5,1)", "array:[1.0,0.5,0.75]", "hard", kernel((40, 3), rng)),
+        ("binary", "array:[2,0.5,1]", "hard", kernel((40, 3), rng)),
+    ]
     found += [("quantized_relu(6,2)", "bound:2.5", "hard", probes(Q.QuantizedRelu(6, 2), rng))]
     return found
 
@@ -103,7 +145,9 @@ def ours(framework: str, text: str, role: str, sigmoid: str, x: np.ndarray) -> t
     return q, W.quantize(q, x, "l", [], sigmoid)  # type: ignore[arg-type]
 
 
-def compare(framework: str, found: list[tuple[str, str, str, np.ndarray]], live: dict[str, np.ndarray]) -> dict[str, int]:
+def compare(
+    framework: str, found: list[tuple[str, str, str, np.ndarray]], live: dict[str, np.ndarray]
+) -> dict[str, int]:
     met = {"up": 0, "down": 0, "low": 0, "high": 0, "zero": 0}
     for i, (text, role, sigmoid, x) in enumerate(found):
         label = f"{framework} {text} {role} {sigmoid} {x.shape}"
@@ -112,10 +156,14 @@ def compare(framework: str, found: list[tuple[str, str, str, np.ndarray]], live:
         codes = live[f"y{i}"].astype(np.float64) / scale
         certain = np.ones(x.shape, bool)
         if sigmoid == "real" or getattr(q, "use_real_sigmoid", False) or getattr(q, "use_real_tanh", False):
-            certain = ~near_tie(q, x)  # TensorFlow's tanh and sigmoid are good to 4e-7, so beside a tie it may round the other way
+            certain = ~near_tie(
+                q, x
+            )  # TensorFlow's tanh and sigmoid are good to 4e-7, so beside a tie it may round the other way
             assert certain.mean() > 0.75, label
         np.testing.assert_array_equal(np.rint(codes)[certain], c.codes[certain], err_msg=label)
-        assert np.abs(codes - np.rint(codes)).max() < max(1e-3, np.abs(c.codes).max() * 2.0**-22), label  # float32 has 24 bits
+        assert np.abs(codes - np.rint(codes)).max() < max(1e-3, np.abs(c.codes).max() * 2.0**-22), (
+            label
+        )  # float32 has 24 bits
         if role == "kernel" and isinstance(getattr(q, "alpha", None), str):
             factor = 2.0 ** (q.integer + 1 - q.bits) if isinstance(q, Q.QuantizedBits) else 1.0
             if isinstance(q, Q.QuantizedLinear) and q.bits == 1 and q.keep_negative:
@@ -145,14 +193,20 @@ def test_codes_and_scales_equal_live_qkeras(framework: str, tmp_path: Path) -> N
     if framework == "qkeras-v3":  # its quantized_bits cannot take an alpha array
         found = [c for c in found if not (c[1].startswith("array") and c[0].startswith("quantized_bits"))]
         rng = np.random.default_rng(8)
-        found += [(t, r, "hard", kernel(s, rng)) for t, r in linear_texts() for s in (KERNEL_SHAPES if r == "kernel" else ((100, 33),))]
+        found += [
+            (t, r, "hard", kernel(s, rng))
+            for t, r in linear_texts()
+            for s in (KERNEL_SHAPES if r == "kernel" else ((100, 33),))
+        ]
     met = compare(framework, found, run(framework, found, tmp_path))
     assert min(met.values()) > 1000, met
 
 
 def test_a_wrong_rounding_rule_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison has teeth: half away from zero instead of half to even must fail it."""
-    found = [("quantized_bits(6,1,alpha=1.0)", "value", "hard", probes(Q.QuantizedBits(6, 1), np.random.default_rng(0)))]
+    found = [
+        ("quantized_bits(6,1,alpha=1.0)", "value", "hard", probes(Q.QuantizedBits(6, 1), np.random.default_rng(0)))
+    ]
     live = run("qkeras-0.9", found, tmp_path)
     monkeypatch.setattr(W.np, "rint", lambda v: np.sign(v) * np.floor(np.abs(v) + 0.5))
     with pytest.raises(AssertionError):
@@ -214,7 +268,10 @@ def test_refusals_name_the_layer_and_what_to_do(text: str, message: str) -> None
 def test_auto_alpha_is_for_weights_only() -> None:
     with pytest.raises(UnsupportedError) as e:
         Q.as_activation(Q.parse("quantized_bits(4,0,alpha='auto')", "a1"), "a1")
-    assert str(e.value) == "layer a1: alpha 'auto' on an activation makes the result depend on the other rows of the batch; give alpha as a number"
+    assert (
+        str(e.value)
+        == "layer a1: alpha 'auto' on an activation makes the result depend on the other rows of the batch; give alpha as a number"
+    )
     with pytest.raises(UnsupportedError, match="1 bit and alpha 'auto_po2' makes every weight 0 or NaN"):
         Q.as_kernel(Q.parse("quantized_bits(1)", "a1"), "a1")
 
@@ -222,7 +279,9 @@ def test_auto_alpha_is_for_weights_only() -> None:
 def test_powers_of_two_beyond_31_bits_are_refused() -> None:
     q = Q.parse("quantized_po2(8)", "l")
     assert q is not None
-    with pytest.raises(UnsupportedError, match=r"l: powers of two from 2\^-64 to 2\^0 need 66 stored bits; 31 are supported"):
+    with pytest.raises(
+        UnsupportedError, match=r"l: powers of two from 2\^-64 to 2\^0 need 66 stored bits; 31 are supported"
+    ):
         W.quantize(q, np.array([0.0, -1.0], np.float32), "l", [])
     c = W.quantize(q, np.array([0.5, -1.0], np.float32), "l", [])
     assert c.codes.tolist() == [1, -2] and c.scale == Fraction(1, 2)

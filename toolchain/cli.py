@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from toolchain.ir import Graph
 
 DIFFERENT = 1
+WIDTH = 160  # of tables that go to a file or a pipe
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -195,7 +196,8 @@ def _console(arguments: argparse.Namespace) -> Console:
     """Where people read: standard output, or standard error when that carries JSON."""
     from rich.console import Console
 
-    return Console(stderr=arguments.json == "-", highlight=False, soft_wrap=True)
+    made = Console(stderr=arguments.json == "-", highlight=False, soft_wrap=True)
+    return made if made.is_terminal else Console(file=made.file, highlight=False, soft_wrap=True, width=WIDTH)
 
 
 def _write_json(arguments: argparse.Namespace, data: object) -> None:

@@ -117,7 +117,12 @@ def compile_commands(
 
 
 def project(
-    board: Board, name: str, graph_digest: str, files: Mapping[str, str], defines: Iterable[str] = (), optimize: str = "-O2"
+    board: Board,
+    name: str,
+    graph_digest: str,
+    files: Mapping[str, str],
+    defines: Iterable[str] = (),
+    optimize: str = "-O2",
 ) -> Project:
     """The whole project of a model for a board: `files` are model.h, model_debug.h, model.c and what they include."""
     every = {**firmware_files(board), **files}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from toolchain.ir import Graph
     from toolchain.ir.types import Ints
     from toolchain.measure import Measurement
+    from toolchain.passes import Plan
     from toolchain.project import Image, Project
 
 Progress = Callable[[str, float], None]  # what is being done, and how much of it, 0 to 1
@@ -70,7 +71,10 @@ def emit(graph: Graph, board: Board) -> Project:
     """The project of files and commands for a board; nothing is written. The board's back end is the module of that name."""
     from toolchain import passes
 
-    refined, plan = passes.run(graph, board)
+    return _emit(*passes.run(graph, board), board)
+
+
+def _emit(refined: Graph, plan: Plan, board: Board) -> Project:
     back_end = import_module(f"toolchain.backends.{board.backend}")
     project: Project = back_end.emit(refined, plan, board)
     return project
@@ -101,7 +105,7 @@ def measure(
 
     refined, plan = passes.run(graph, board)
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
-        image = build(emit(graph, board), out or Path(scratch) / graph.name, step)
+        image = build(_emit(refined, plan, board), out or Path(scratch) / graph.name, step)
         with open_link(image, board, port) as link:
             return measure.measure(link, image, board, graph, refined, plan, samples, labels, runs, step)
 

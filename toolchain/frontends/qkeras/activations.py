@@ -79,7 +79,17 @@ def parts(q: Quantizer, where: str, sigmoid: str) -> tuple[Uniform | Ladder, ...
             if u == 0:
                 return (_sign(scales(q.alpha, ONE)),)
             lo = -(2**u) + int(q.symmetric) if q.keep_negative else 0
-            return (Uniform(po2(u - q.integer), Fraction(0), lo, 2**u - 1, scales(q.alpha, po2(q.integer - u)), q.bits, q.keep_negative),)
+            return (
+                Uniform(
+                    po2(u - q.integer),
+                    Fraction(0),
+                    lo,
+                    2**u - 1,
+                    scales(q.alpha, po2(q.integer - u)),
+                    q.bits,
+                    q.keep_negative,
+                ),
+            )
         case QuantizedLinear():
             u = q.bits - int(q.keep_negative)
             step = scales(q.alpha, po2(q.integer - u))
@@ -100,7 +110,17 @@ def parts(q: Quantizer, where: str, sigmoid: str) -> tuple[Uniform | Ladder, ...
             m = 2 ** (q.bits - 1)
             lo = -m + int(q.symmetric)
             if not q.use_real_tanh and sigmoid != "real":
-                return (Uniform(m * (ONE if sigmoid == "hard" else Fraction(3, 8)), Fraction(0), lo, m - 1, (Fraction(1, m),), q.bits, True),)
+                return (
+                    Uniform(
+                        m * (ONE if sigmoid == "hard" else Fraction(3, 8)),
+                        Fraction(0),
+                        lo,
+                        m - 1,
+                        (Fraction(1, m),),
+                        q.bits,
+                        True,
+                    ),
+                )
             inverse = math.atanh if q.use_real_tanh else (lambda p: math.log((1 + p) / (1 - p)))
             edges = tuple((Fraction(inverse((k - 0.5) / m)), True) for k in range(lo + 1, m))
             return (Ladder(edges, tuple(range(lo, m)), (Fraction(1, m),), q.bits, True),)
@@ -109,7 +129,15 @@ def parts(q: Quantizer, where: str, sigmoid: str) -> tuple[Uniform | Ladder, ...
             lo = int(q.symmetric)
             if kind != "real":
                 return (Uniform(m * _slope(kind), Fraction(m, 2), lo, m - 1, (Fraction(1, m),), q.bits, False),)
-            return (Ladder(tuple(_reached(j, m, kind) for j in range(lo + 1, m)), tuple(range(lo, m)), (Fraction(1, m),), q.bits, False),)
+            return (
+                Ladder(
+                    tuple(_reached(j, m, kind) for j in range(lo + 1, m)),
+                    tuple(range(lo, m)),
+                    (Fraction(1, m),),
+                    q.bits,
+                    False,
+                ),
+            )
         case QuantizedUlaw():
             m = 2 ** (q.bits - 1)
             centres = (2.0**q.integer * (2 * np.arange(m + 1) / m - 1)).astype(np.float32)
@@ -207,7 +235,11 @@ def _power_of_two(q: QuantizedPo2 | QuantizedReluPo2, where: str) -> Ladder:
     low, high = min(used), max(used)
     bits = high - low + 1 + int(sign < 0)
     if bits > 31:
-        raise UnsupportedError(where, f"powers of two from 2^{low} to 2^{high} need {bits} stored bits", "31 are supported: use fewer bits or set max_value")
+        raise UnsupportedError(
+            where,
+            f"powers of two from 2^{low} to 2^{high} need {bits} stored bits",
+            "31 are supported: use fewer bits or set max_value",
+        )
     falling = [(-x, not inc) for x, inc in reversed(below)]
     # below zero, then zero itself (which counts as positive), then above
     middle: list[Edge] = [(Fraction(0), True)]
@@ -226,7 +258,9 @@ def apply(b: GraphBuilder, v: Value, q: Quantizer, name: str, where: str, sigmoi
         return _hswish(b, v, q, name, where)
     found = parts(q, where, sigmoid)
     if len(found) == 2:  # one of the two is 0 everywhere
-        return Value(b.add(_one(b, v, found[0], f"{name}_up", where), _one(b, v, found[1], f"{name}_down", where), name))
+        return Value(
+            b.add(_one(b, v, found[0], f"{name}_up", where), _one(b, v, found[1], f"{name}_down", where), name)
+        )
     return Value(_one(b, v, found[0], name, where))
 
 
@@ -246,12 +280,18 @@ def _function(b: GraphBuilder, v: Value, q: Function, name: str, where: str) -> 
             return clip(v, -ONE, ONE)
         case "smooth_tanh":
             return clip(affine(b, v, (Fraction(3, 8),), (Fraction(0),), name, where), -ONE, ONE)
-    raise UnsupportedError(where, f"{q.name} between layers", "use quantized_tanh, quantized_sigmoid or quantized_relu; softmax and sigmoid only at the end")
+    raise UnsupportedError(
+        where,
+        f"{q.name} between layers",
+        "use quantized_tanh, quantized_sigmoid or quantized_relu; softmax and sigmoid only at the end",
+    )
 
 
 def _one(b: GraphBuilder, v: Value, part: Uniform | Ladder, name: str, where: str) -> Tensor:
     if len(part.scale) > 1 and len(part.scale) != v.shape[-1]:
-        raise UnsupportedError(where, f"{len(part.scale)} scales (alpha) for {v.shape[-1]} channels", "give one alpha for each channel")
+        raise UnsupportedError(
+            where, f"{len(part.scale)} scales (alpha) for {v.shape[-1]} channels", "give one alpha for each channel"
+        )
     qtype = QType.of(part.bits, part.signed, part.scale, len(v.shape) - 1)
     if isinstance(part, Ladder):
         if v.lo is not None or v.hi is not None:
@@ -266,7 +306,9 @@ def _one(b: GraphBuilder, v: Value, part: Uniform | Ladder, name: str, where: st
     low, high = b.range(v.tensor).whole
     if columns == [(ONE, Fraction(0))] and v.tensor.qtype == qtype and lo <= low and high <= hi:
         return v.tensor
-    return proofs.affine(b, v.tensor, qtype, [a for a, _ in columns], [i for _, i in columns], Rounding.HALF_EVEN, name, (lo, hi))
+    return proofs.affine(
+        b, v.tensor, qtype, [a for a, _ in columns], [i for _, i in columns], Rounding.HALF_EVEN, name, (lo, hi)
+    )
 
 
 def _code(part: Uniform, x: Fraction) -> int:
@@ -277,7 +319,11 @@ def _ladder(b: GraphBuilder, v: Value, part: Ladder, qtype: QType, name: str, wh
     """Where each edge lies in stored integers, for each channel."""
     columns = v.columns()
     if len(part.edges) * len(columns) > MAX_LADDER:
-        raise UnsupportedError(where, f"{len(part.edges)} steps for each of {len(columns)} channels", f"use fewer bits: at most {MAX_LADDER} thresholds")
+        raise UnsupportedError(
+            where,
+            f"{len(part.edges)} steps for each of {len(columns)} channels",
+            f"use fewer bits: at most {MAX_LADDER} thresholds",
+        )
     lowest, highest = b.range(v.tensor).whole
     rows = [_thresholds(part, a, i, lowest, highest) for a, i in columns]
     rows = rows[:1] if all(r == rows[0] for r in rows) else rows
@@ -313,7 +359,9 @@ def _hswish(b: GraphBuilder, v: Value, q: QuantizedHswish, name: str, where: str
     t = v.tensor
     if len(columns) > 1 or t.qtype.bits > MAX_LOOKUP_BITS:
         raise UnsupportedError(
-            where, f"quantized_hswish of {t.qtype.bits} bits is not monotone", f"quantize its input to {MAX_LOOKUP_BITS} bits or fewer with one scale"
+            where,
+            f"quantized_hswish of {t.qtype.bits} bits is not monotone",
+            f"quantize its input to {MAX_LOOKUP_BITS} bits or fewer with one scale",
         )
     (part,) = parts(QuantizedBits(q.bits, q.integer, q.symmetric, True, q.alpha), where, "hard")
     assert isinstance(part, Uniform)
@@ -335,4 +383,6 @@ def constant(q: Quantizer, x: Sequence[float], where: str, notes: list[str]) -> 
         exponents, signs = weights.po2_values(q, array)
         return [int(s) * po2(int(e)) for e, s in zip(exponents, signs, strict=True)]
     codes = weights.quantize(q, array, where, notes)
-    return [Fraction(int(c)) * s for c, s in zip(codes.codes, np.broadcast_to(codes.scale, codes.codes.shape), strict=True)]
+    return [
+        Fraction(int(c)) * s for c, s in zip(codes.codes, np.broadcast_to(codes.scale, codes.codes.shape), strict=True)
+    ]

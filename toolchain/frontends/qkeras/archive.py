@@ -20,7 +20,9 @@ import numpy as np
 
 from toolchain.errors import ToolchainError, UnsupportedError
 
-_TRY_SAVE = "save the whole model with model.save('name.h5') (QKeras 0.9, tf_keras) or model.save('name.keras') (qkeras-v3)"
+_TRY_SAVE = (
+    "save the whole model with model.save('name.h5') (QKeras 0.9, tf_keras) or model.save('name.keras') (qkeras-v3)"
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ WeightReader = Callable[[tuple[str, ...], str, Mapping[str, Any]], dict[str, np.
 def is_live(source: object) -> bool:
     """True for a tf_keras or Keras 3 model object, told by its class names: nothing is imported."""
     return any(
-        c.__name__ in ("Model", "Functional", "Sequential") and c.__module__.split(".")[0] in ("keras", "tf_keras", "tensorflow")
+        c.__name__ in ("Model", "Functional", "Sequential")
+        and c.__module__.split(".")[0] in ("keras", "tf_keras", "tensorflow")
         for c in type(source).__mro__
     )
 
@@ -121,7 +124,9 @@ def _read_h5(path: Path) -> Model:
 
             return assemble(where, architecture, weights, 3 if version.startswith("3") else 2)
     except (OSError, RuntimeError, KeyError) as e:
-        raise ToolchainError(where, f"a truncated or damaged HDF5 file ({_first_line(e)})", "save or copy it again") from None
+        raise ToolchainError(
+            where, f"a truncated or damaged HDF5 file ({_first_line(e)})", "save or copy it again"
+        ) from None
 
 
 def _h5_weights(where: str, group: Any, scope: tuple[str, ...], has_weights: bool) -> dict[str, np.ndarray]:
@@ -138,11 +143,15 @@ def _h5_weights(where: str, group: Any, scope: tuple[str, ...], has_weights: boo
         if len(scope) > 1 and scope[-1] not in parts[:-1]:
             continue
         if name not in g:
-            raise ToolchainError(f"{where}: layer {'/'.join(scope)}", f"weight {name!r} is named but not stored", _TRY_SAVE)
+            raise ToolchainError(
+                f"{where}: layer {'/'.join(scope)}", f"weight {name!r} is named but not stored", _TRY_SAVE
+            )
         key = parts[-1]
         if key in found:
             raise UnsupportedError(
-                f"layer {'/'.join(scope)}", f"two weights called {key!r} in one layer", "flatten the nested model before saving"
+                f"layer {'/'.join(scope)}",
+                f"two weights called {key!r} in one layer",
+                "flatten the nested model before saving",
             )
         found[key] = np.asarray(g[name])
     return found
@@ -190,16 +199,22 @@ class _StoreReader:
             if child is None and last and not names:
                 return {}
             if child is None:
-                raise ToolchainError(f"{self.where}: layer {'/'.join(scope)}", "the archive holds no weights for this layer", _TRY_SAVE)
+                raise ToolchainError(
+                    f"{self.where}: layer {'/'.join(scope)}", "the archive holds no weights for this layer", _TRY_SAVE
+                )
             group = child
         own = self._numbered(group.get("vars"))
         label = f"layer {'/'.join(scope)}"
         if len(own) < len(names):
             raise ToolchainError(
-                f"{self.where}: {label}", f"{len(own)} variables stored, {len(names)} expected ({', '.join(names)})", _TRY_SAVE
+                f"{self.where}: {label}",
+                f"{len(own)} variables stored, {len(names)} expected ({', '.join(names)})",
+                _TRY_SAVE,
             )
         if any(v.shape != () for v in own[len(names) :]):  # a folded layer also keeps its scalar iteration count
-            raise UnsupportedError(label, f"{class_name} with {len(own)} variables, {len(names)} known", "use a layer the importer lists")
+            raise UnsupportedError(
+                label, f"{class_name} with {len(own)} variables, {len(names)} known", "use a layer the importer lists"
+            )
         found = dict(zip(names, own, strict=False))
         for key, sub in group.items():
             if key != "vars" and isinstance(sub, h5py.Group) and "vars" in sub and "Batchnorm" in class_name:
@@ -217,7 +232,9 @@ class _StoreReader:
                 return child
         if named or class_name is None:
             return None
-        base = re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", re.sub(r"\W+", "", class_name))).lower()
+        base = re.sub(
+            r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", re.sub(r"\W+", "", class_name))
+        ).lower()
         count = self.used[f"{group.name}/{base}"] = self.used.get(f"{group.name}/{base}", -1) + 1
         return children.get(f"{base}_{count}" if count else base)
 
@@ -252,7 +269,9 @@ def assemble(where: str, architecture: Mapping[str, Any], weights: WeightReader,
     """Layers, calls, inputs and outputs from an architecture JSON of Keras 2 or Keras 3; nested models are inlined."""
     class_name, config = architecture["class_name"], architecture["config"]
     if class_name not in ("Sequential", "Functional", "Model"):
-        raise UnsupportedError(where, f"a model of class {class_name!r}", "only Sequential and functional models are read")
+        raise UnsupportedError(
+            where, f"a model of class {class_name!r}", "only Sequential and functional models are read"
+        )
     name = config.get("name", "model") if isinstance(config, dict) else "model"
     layers, inputs, outputs = _network(where, class_name, config, weights, (), keras)
     return Model(name, tuple(layers), tuple(inputs), tuple(outputs), keras)
@@ -269,7 +288,10 @@ def _network(
         calls, inputs, entries, names = _sequential(where, config, entries, names)
         ends = [Ref(names[-1])]
     else:
-        calls = {n: [tuple(_inbound(n, node)) for node in e.get("inbound_nodes", [])] for n, e in zip(names, entries, strict=True)}
+        calls = {
+            n: [tuple(_inbound(n, node)) for node in e.get("inbound_nodes", [])]
+            for n, e in zip(names, entries, strict=True)
+        }
         inputs = [Ref(*r[:3]) for r in _refs(config["input_layers"])]
         ends = [Ref(*r[:3]) for r in _refs(config["output_layers"])]
     layers: list[Layer] = []
@@ -281,7 +303,9 @@ def _network(
         if kind in ("Sequential", "Functional", "Model"):
             if len(node_calls) != 1:
                 raise UnsupportedError(
-                    f"layer {'/'.join(full)}", f"a nested model called {len(node_calls)} times", "call its layers directly"
+                    f"layer {'/'.join(full)}",
+                    f"a nested model called {len(node_calls)} times",
+                    "call its layers directly",
                 )
             inner, ins, outs = _network(where, kind, entry["config"], weights, full, keras)
             bound = dict(zip(ins, node_calls[0], strict=True))
@@ -305,7 +329,9 @@ def _resolve(r: Ref, nested: Mapping[str, list[list[Ref]]]) -> Ref:
     return nested[r.layer][0][r.tensor] if r.layer in nested else r
 
 
-def _sequential(where: str, config: Any, entries: list[Any], names: list[str]) -> tuple[Any, list[Ref], list[Any], list[str]]:
+def _sequential(
+    where: str, config: Any, entries: list[Any], names: list[str]
+) -> tuple[Any, list[Ref], list[Any], list[str]]:
     entries, names = list(entries), list(names)
     if entries[0]["class_name"] != "InputLayer":
         first = entries[0]["config"]
@@ -313,7 +339,9 @@ def _sequential(where: str, config: Any, entries: list[Any], names: list[str]) -
         if shape is None and isinstance(config, dict):
             shape = config.get("build_input_shape")
         if shape is None:
-            raise ToolchainError(where, "the first layer does not say its input shape", "start the model with an Input layer")
+            raise ToolchainError(
+                where, "the first layer does not say its input shape", "start the model with an Input layer"
+            )
         entries.insert(0, {"class_name": "InputLayer", "config": {"name": "input", "batch_shape": shape}})
         names.insert(0, "input")
     calls: dict[str, list[tuple[Ref, ...]]] = {names[0]: [()]}
@@ -366,7 +394,9 @@ def _check_finite(layer: str, weights: Mapping[str, np.ndarray]) -> None:
         if bad.any():
             first = tuple(int(i) for i in np.argwhere(bad)[0])
             raise ToolchainError(
-                f"layer {layer}", f"weight {name!r} holds {int(bad.sum())} NaN or infinite values, the first at {first}", "train or restore it again"
+                f"layer {layer}",
+                f"weight {name!r} holds {int(bad.sum())} NaN or infinite values, the first at {first}",
+                "train or restore it again",
             )
 
 

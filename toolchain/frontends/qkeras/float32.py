@@ -40,7 +40,11 @@ def mean(a: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     rows = np.moveaxis(a, kept, range(a.ndim - len(kept), a.ndim)).reshape(n, -1)
     k = rows.shape[1]
     packed = k // LANES * LANES
-    total = np.array([_sum_all(rows[:, 0])]) if k == 1 else np.concatenate([_sum_rows(rows[:, :packed]), _sum(rows[:, packed:])])
+    total = (
+        np.array([_sum_all(rows[:, 0])])
+        if k == 1
+        else np.concatenate([_sum_rows(rows[:, :packed]), _sum(rows[:, packed:])])
+    )
     return (total / F32(n)).reshape([1 if i in axes else a.shape[i] for i in range(a.ndim)])
 
 

@@ -38,7 +38,9 @@ def lower(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -> Value
     function = TABLE.get(layer.class_name)
     if function is None:
         raise UnsupportedError(
-            f"layer {layer.name}", f"{layer.class_name} is not supported", nearest(layer.class_name, TABLE) or "supported: " + ", ".join(TABLE)
+            f"layer {layer.name}",
+            f"{layer.class_name} is not supported",
+            nearest(layer.class_name, TABLE) or "supported: " + ", ".join(TABLE),
         )
     if layer.config.get("data_format") == "channels_first":
         raise UnsupportedError(f"layer {layer.name}", "channels_first", "use channels_last")
@@ -57,7 +59,9 @@ def _activation(c: Context, layer: Layer, v: Value, name: str) -> Value:
     if isinstance(q, quantizers.Function) and q.name in ("softmax", "sigmoid", "tanh"):
         return _to_host(c, layer, v, q.name)
     if isinstance(q, quantizers.QuantizedRelu) and q.relu_upper_bound is not None and q.is_quantized_clip:
-        c.b.notes.append(f"layer {layer.name}: relu_upper_bound {q.relu_upper_bound} is ignored, as QKeras does when it reloads this file")
+        c.b.notes.append(
+            f"layer {layer.name}: relu_upper_bound {q.relu_upper_bound} is ignored, as QKeras does when it reloads this file"
+        )
     return activations.apply(c.b, v, q, name, f"layer {layer.name}", c.sigmoid)
 
 
@@ -89,7 +93,14 @@ def _integer_bias(c: Context, bias: Sequence[Fraction], scale: Sequence[Fraction
     return c.b.const(f"{name}_bias", [int(x) for x in whole], shorten(units))
 
 
-def _finish(c: Context, layer: Layer, make: Callable[[Any, str], Any], unit: Sequence[Fraction], bias: Sequence[Fraction], name: str) -> Value:
+def _finish(
+    c: Context,
+    layer: Layer,
+    make: Callable[[Any, str], Any],
+    unit: Sequence[Fraction],
+    bias: Sequence[Fraction],
+    name: str,
+) -> Value:
     acc = _acc_name(layer, name)
     whole = _integer_bias(c, bias, unit, name) if bias else None
     v = Value(make(whole, acc))
@@ -121,7 +132,9 @@ def _spatial(layer: Layer, key: str, rank: int, default: int = 1) -> tuple[int, 
     return tuple(int(v) for v in value) if isinstance(value, (list, tuple)) else (int(value),) * rank
 
 
-def _padding(layer: Layer, shape: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> tuple[tuple[int, int], ...]:
+def _padding(
+    layer: Layer, shape: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
     kind = str(layer.config.get("padding", "valid"))
     if kind == "valid":
         return ((0, 0),) * len(kernel)
@@ -149,7 +162,9 @@ def _conv(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -> Value
                    params.bias(layer, bias, c.b.notes), name)  # fmt: skip
 
 
-def _depthwise_acc(c: Context, layer: Layer, v: Value, weight: np.ndarray, bias: Sequence[Fraction], name: str) -> tuple[Callable[[Any, str], Any], tuple[Fraction, ...]]:
+def _depthwise_acc(
+    c: Context, layer: Layer, v: Value, weight: np.ndarray, bias: Sequence[Fraction], name: str
+) -> tuple[Callable[[Any, str], Any], tuple[Fraction, ...]]:
     x = unify(c.b, v, name, f"layer {layer.name}")
     out = weight.shape[-2] * weight.shape[-1]
     k = params.kernel(layer, weight, "depthwise_quantizer", c.b.notes, out)
@@ -198,9 +213,15 @@ def _qactivation(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -
 
 def _keras_activation(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -> Value:
     q = params.quantizer(layer, "activation")
-    if isinstance(q, quantizers.Function) and q.name in quantizers.FUNCTIONS and isinstance(layer.config.get("activation"), str):
+    if (
+        isinstance(q, quantizers.Function)
+        and q.name in quantizers.FUNCTIONS
+        and isinstance(layer.config.get("activation"), str)
+    ):
         if q.name == "hard_sigmoid":  # Keras' own is another function than QKeras'
-            raise UnsupportedError(f"layer {layer.name}", "Keras' hard_sigmoid", "use QActivation('hard_sigmoid') or quantized_sigmoid")
+            raise UnsupportedError(
+                f"layer {layer.name}", "Keras' hard_sigmoid", "use QActivation('hard_sigmoid') or quantized_sigmoid"
+            )
     return _activation(c, layer, inputs[0], name)
 
 
@@ -283,7 +304,9 @@ def _average_pool(c: Context, layer: Layer, inputs: Sequence[Value], name: str) 
     if not layer.class_name.startswith("Q"):
         return v
     q = quantizers.as_activation(params.quantizer(layer, "average_quantizer"), layer.name)
-    if q is not None:  # sum * quantize(1 / area); at a border Keras divides by fewer, and QKeras multiplies by the whole area
+    if (
+        q is not None
+    ):  # sum * quantize(1 / area); at a border Keras divides by fewer, and QKeras multiplies by the whole area
         area = int(np.prod(kernel))
         (factor,) = activations.constant(q, [float(np.float32(1.0 / area))], f"layer {layer.name}", c.b.notes)
         v = affine(c.b, v, (factor * area,), (ZERO,), name, f"layer {layer.name}")
@@ -299,7 +322,9 @@ def _merge(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -> Valu
     if len(inputs) < 2 or kind == "Subtract" and len(inputs) != 2:
         raise UnsupportedError(at, f"{kind} of {len(inputs)} tensors", "give it two")
     if len({len(v.shape) for v in inputs}) > 1:
-        raise UnsupportedError(at, f"{kind} of shapes {', '.join(str(list(v.shape)) for v in inputs)}", "give them the same rank")
+        raise UnsupportedError(
+            at, f"{kind} of shapes {', '.join(str(list(v.shape)) for v in inputs)}", "give them the same rank"
+        )
     if kind == "Multiply":
         t = unify(c.b, inputs[0], f"{name}_0", at)
         for i, v in enumerate(inputs[1:], 1):
@@ -322,7 +347,12 @@ def _concatenate(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -
     axis = axis - 1 if axis > 0 else rank + axis
     if axis == rank - 1:
         tensors = [exact(c.b, v, f"{name}_in{i}", at) for i, v in enumerate(inputs)]
-        tensors = [exact(c.b, Value(t, (ONE,), (ZERO,)), f"{name}_in{i}", at) if t.qtype.zero_point == 0 else _no_zero(c, t, f"{name}_zero{i}") for i, t in enumerate(tensors)]
+        tensors = [
+            exact(c.b, Value(t, (ONE,), (ZERO,)), f"{name}_in{i}", at)
+            if t.qtype.zero_point == 0
+            else _no_zero(c, t, f"{name}_zero{i}")
+            for i, t in enumerate(tensors)
+        ]
     else:
         tensors = align(c.b, inputs, name, at)
     return Value(c.b.concat(tensors, axis, name))
@@ -347,7 +377,13 @@ def _reshape(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -> Va
         elif len(v.slope) > 1 or len(v.intercept) > 1:  # a pending function of each channel goes on in a flat tensor
             if len(shape) == 1:
                 times = size // v.shape[-1]
-                v = Value(v.tensor, v.slope * (times if len(v.slope) > 1 else 1), v.intercept * (times if len(v.intercept) > 1 else 1), v.lo, v.hi)
+                v = Value(
+                    v.tensor,
+                    v.slope * (times if len(v.slope) > 1 else 1),
+                    v.intercept * (times if len(v.intercept) > 1 else 1),
+                    v.lo,
+                    v.hi,
+                )
             else:
                 v = Value(unify(c.b, v, name, f"layer {layer.name}"))
     return Value(c.b.reshape(v.tensor, shape, name), v.slope, v.intercept, v.lo, v.hi)
@@ -372,7 +408,9 @@ def _zero_padding(c: Context, layer: Layer, inputs: Sequence[Value], name: str) 
 
 def _upsampling(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -> Value:
     if layer.config.get("interpolation", "nearest") != "nearest":
-        raise UnsupportedError(f"layer {layer.name}", f"interpolation {layer.config['interpolation']!r}", "use 'nearest'")
+        raise UnsupportedError(
+            f"layer {layer.name}", f"interpolation {layer.config['interpolation']!r}", "use 'nearest'"
+        )
     v, rank = inputs[0], _pool_rank(layer)
     return Value(c.b.upsample(v.tensor, _spatial(layer, "size", rank, 2), name), v.slope, v.intercept, v.lo, v.hi)
 

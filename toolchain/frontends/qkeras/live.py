@@ -21,8 +21,12 @@ def read(model: Any) -> Model:
     """`get_config` and the current weights of every layer."""
     keras = 3 if type(model).__module__.startswith("keras.src") or _base_module(model) == "keras" else 2
     if not getattr(model, "built", True):
-        raise UnsupportedError(f"model {model.name}", "it is not built, so it has no weights", "call model.build(input_shape) first")
-    kind = next((c.__name__ for c in type(model).__mro__ if c.__name__ in ("Sequential", "Functional")), type(model).__name__)
+        raise UnsupportedError(
+            f"model {model.name}", "it is not built, so it has no weights", "call model.build(input_shape) first"
+        )
+    kind = next(
+        (c.__name__ for c in type(model).__mro__ if c.__name__ in ("Sequential", "Functional")), type(model).__name__
+    )
     config = model.get_config()
     _patch(config, model)
 
@@ -30,7 +34,11 @@ def read(model: Any) -> Model:
         owner = model
         for name in scope:
             owner = _layer(owner, name)
-        return {_last(v): np.asarray(w) for v, w in zip(owner.weights, owner.get_weights(), strict=True)} if owner is not None else {}
+        return (
+            {_last(v): np.asarray(w) for v, w in zip(owner.weights, owner.get_weights(), strict=True)}
+            if owner is not None
+            else {}
+        )
 
     return assemble(f"model {model.name}", {"class_name": kind, "config": config}, weights, keras)
 
@@ -71,7 +79,9 @@ def _patch(config: Any, owner: Any) -> None:
             if key == "activation" and hasattr(layer, "quantizer"):
                 held = layer.quantizer
             c[key] = plain(held if hasattr(held, "get_config") and not isinstance(held, str) else c[key])
-        entry["config"] = {k: v if k.endswith(("initializer", "regularizer", "constraint")) else plain(v) for k, v in c.items()}
+        entry["config"] = {
+            k: v if k.endswith(("initializer", "regularizer", "constraint")) else plain(v) for k, v in c.items()
+        }
 
 
 def _layer(owner: Any, name: str) -> Any:

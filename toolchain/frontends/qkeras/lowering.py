@@ -20,7 +20,17 @@ from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.types import QType, Tensor
 from toolchain.options import LoadOptions
 
-SHAPES_ONLY = ("Reshape", "Flatten", "Permute", "ZeroPadding1D", "ZeroPadding2D", "UpSampling1D", "UpSampling2D", "Dropout", "Identity")
+SHAPES_ONLY = (
+    "Reshape",
+    "Flatten",
+    "Permute",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
+    "UpSampling1D",
+    "UpSampling2D",
+    "Dropout",
+    "Identity",
+)
 TRY_INPUT = "start the model with a QActivation, or say it: --input-type u8 --input-scale 1/255 --input-zero-point 0 (and --input-mean, --input-std)"
 
 
@@ -48,12 +58,16 @@ def lower_model(model: Model, options: LoadOptions) -> Lowered:
         if ref in values or ref not in needed:
             continue
         if layer.class_name == "InputLayer":
-            raise ToolchainError(f"layer {layer.name}", "an input layer that is not among the model's inputs", "save the model again")
+            raise ToolchainError(
+                f"layer {layer.name}", "an input layer that is not among the model's inputs", "save the model again"
+            )
         inputs = [_value(values, r, layer) for r in layer.calls[node]]
         for r in layer.calls[node]:
             if r.layer in context.host:
                 raise UnsupportedError(
-                    f"layer {r.layer}", f"{context.host[r.layer]} before layer {layer.name}", "softmax, sigmoid and tanh can only be the model's last"
+                    f"layer {r.layer}",
+                    f"{context.host[r.layer]} before layer {layer.name}",
+                    "softmax, sigmoid and tanh can only be the model's last",
                 )
         values[ref] = lower(context, layer, inputs, layer.name.replace("/", "_"))
     for ref in model.outputs:
@@ -63,7 +77,11 @@ def lower_model(model: Model, options: LoadOptions) -> Lowered:
 
 def _value(values: Mapping[Ref, Value], r: Ref, layer: Layer) -> Value:
     if r not in values:
-        raise ToolchainError(f"layer {layer.name}", f"reads output {r.tensor} of call {r.node} of layer {r.layer}, which does not exist", "save the model again")
+        raise ToolchainError(
+            f"layer {layer.name}",
+            f"reads output {r.tensor} of call {r.node} of layer {r.layer}, which does not exist",
+            "save the model again",
+        )
     return values[r]
 
 
@@ -72,7 +90,11 @@ def _output(b: GraphBuilder, v: Value, ref: Ref, context: Context) -> Tensor:
     host = context.host.get(ref.layer)
     single = host is not None
     if any(t == v.tensor for t in b.inputs):  # an output of its own, so that inputs and outputs never share a name
-        v = Value(b.reshape(b.reshape(v.tensor, (v.tensor.size,), f"{name}_flat"), v.shape, f"{name}_out")) if v.plain and len(v.shape) > 1 else v
+        v = (
+            Value(b.reshape(b.reshape(v.tensor, (v.tensor.size,), f"{name}_flat"), v.shape, f"{name}_out"))
+            if v.plain and len(v.shape) > 1
+            else v
+        )
     t = exact(b, v, f"{name}_out", f"output {ref.layer}", single=single)
     if single:
         what = "argmax is unchanged" if host == "softmax" else "it is monotone, so argmax is unchanged"
@@ -114,7 +136,9 @@ def _order(model: Model) -> list[tuple[Layer, int]]:
     done: set[Ref] = {Ref(r.layer, r.node) for r in model.inputs}
     order: list[tuple[Layer, int]] = []
     while pending:
-        ready = [p for p in pending if all(Ref(r.layer, r.node) in done for r in (p[0].calls[p[1]] if p[0].calls else ()))]
+        ready = [
+            p for p in pending if all(Ref(r.layer, r.node) in done for r in (p[0].calls[p[1]] if p[0].calls else ()))
+        ]
         if not ready:
             break  # what is left hangs on tensors of another model: not needed, or refused when read
         for layer, node in ready:
@@ -127,7 +151,9 @@ def _order(model: Model) -> list[tuple[Layer, int]]:
 # --- the input edge --------------------------------------------------------------------------------------------------
 
 
-def _input(b: GraphBuilder, model: Model, layer: Layer, consumers: Mapping[Ref, list[tuple[Layer, int]]], options: LoadOptions) -> Value:
+def _input(
+    b: GraphBuilder, model: Model, layer: Layer, consumers: Mapping[Ref, list[tuple[Layer, int]]], options: LoadOptions
+) -> Value:
     shape = layer.config.get("batch_shape") or layer.config.get("batch_input_shape") or layer.config.get("shape")
     where = f"input {layer.name}"
     if isinstance(shape, list) and shape and isinstance(shape[0], list):
@@ -142,7 +168,11 @@ def _input(b: GraphBuilder, model: Model, layer: Layer, consumers: Mapping[Ref, 
     if not found or any(q is None for q in found):
         raise ToolchainError(where, "no quantizer reads it first, so the model does not say its integers", TRY_INPUT)
     kinds = set(found)
-    parts = [activations.parts(q, where, options.sigmoid)[0] for q in kinds if q is not None and not isinstance(q, quantizers.QuantizedHswish)]
+    parts = [
+        activations.parts(q, where, options.sigmoid)[0]
+        for q in kinds
+        if q is not None and not isinstance(q, quantizers.QuantizedHswish)
+    ]
     first = parts[0] if parts else None
     if len(kinds) > 1 or not isinstance(first, activations.Uniform) or first.intercept:
         what = "several quantizers read it" if len(kinds) > 1 else "its quantizer is no plain rounding"
@@ -150,11 +180,15 @@ def _input(b: GraphBuilder, model: Model, layer: Layer, consumers: Mapping[Ref, 
     q = next(iter(kinds))
     signed = first.signed or isinstance(q, quantizers.QuantizedRelu) and bool(q.negative_slope)
     if isinstance(q, quantizers.QuantizedRelu) and q.negative_slope:
-        raise ToolchainError(where, "its quantizer is no plain rounding, so the model does not say its integers", TRY_INPUT)
+        raise ToolchainError(
+            where, "its quantizer is no plain rounding, so the model does not say its integers", TRY_INPUT
+        )
     return Value(b.input(layer.name, size, QType(first.bits, signed, 1 / first.slope)))
 
 
-def _first_quantizers(model: Model, ref: Ref, consumers: Mapping[Ref, list[tuple[Layer, int]]]) -> list[quantizers.Quantizer | None]:
+def _first_quantizers(
+    model: Model, ref: Ref, consumers: Mapping[Ref, list[tuple[Layer, int]]]
+) -> list[quantizers.Quantizer | None]:
     """What first makes integers of this input, through layers that only move values; None where something else reads it."""
     found: list[quantizers.Quantizer | None] = []
     for layer, node in consumers.get(ref, []):

@@ -52,7 +52,9 @@ def kernel(layer: Layer, weight: np.ndarray, key: str, notes: list[str], channel
         codes = weights.dyadic(weight, at, "a float32 weight tensor")
         if codes.bits > MAX_FLOAT_WEIGHT_BITS:
             raise UnsupportedError(
-                at, f"weights without a quantizer that need {codes.bits} bits to be exact", f"set {key}, or round them to {MAX_FLOAT_WEIGHT_BITS} bits"
+                at,
+                f"weights without a quantizer that need {codes.bits} bits to be exact",
+                f"set {key}, or round them to {MAX_FLOAT_WEIGHT_BITS} bits",
             )
     else:
         codes = weights.quantize(q, weight, at, notes)
@@ -66,7 +68,9 @@ def kernel(layer: Layer, weight: np.ndarray, key: str, notes: list[str], channel
         bits = max(int(abs(x)).bit_length() for x in values.reshape(-1)) + 1
         signed = True
         if bits > 31:
-            raise UnsupportedError(at, f"weight scales within a channel that need {bits} bits", "use one scale for each output channel")
+            raise UnsupportedError(
+                at, f"weight scales within a channel that need {bits} bits", "use one scale for each output channel"
+            )
         values = values.astype(np.int64)
         per = tuple(steps)
     else:
@@ -84,7 +88,9 @@ def _mask(mask: Any, codes: np.ndarray, at: str) -> np.ndarray:
     m = np.asarray(mask, dtype=np.float64)
     if not np.isin(m, (0.0, 1.0)).all():
         raise UnsupportedError(at, "a mask with values other than 0 and 1", "use 0 and 1")
-    return np.broadcast_to(m.reshape(m.shape + (1,) * (codes.ndim - m.ndim)) if m.shape == codes.shape[: m.ndim] else m, codes.shape).astype(np.int64)
+    return np.broadcast_to(
+        m.reshape(m.shape + (1,) * (codes.ndim - m.ndim)) if m.shape == codes.shape[: m.ndim] else m, codes.shape
+    ).astype(np.int64)
 
 
 def _check_ste(q: quantizers.Quantizer, x: np.ndarray, codes: weights.Codes, at: str) -> None:
@@ -95,7 +101,11 @@ def _check_ste(q: quantizers.Quantizer, x: np.ndarray, codes: weights.Codes, at:
     off = np.abs((x + (-x + xq)).astype(np.float64) - codes.floats) > 0.25 * step
     if isinstance(q, quantizers.QuantizedBits) and off.any():
         i = tuple(int(k) for k in np.argwhere(off)[0])
-        raise UnsupportedError(at, f"weight {float(x[i])!r} at {i} is so far beyond its quantizer's range that QKeras' float32 leaves the grid", "clip the weights to the range")
+        raise UnsupportedError(
+            at,
+            f"weight {float(x[i])!r} at {i} is so far beyond its quantizer's range that QKeras' float32 leaves the grid",
+            "clip the weights to the range",
+        )
 
 
 def const(b: GraphBuilder, k: Kernel, codes: np.ndarray, axis: int, name: str) -> Const:
@@ -136,8 +146,16 @@ def batch_norm(layer: Layer, channels: int, notes: list[str]) -> tuple[tuple[Fra
             values[name] = [Fraction(name == "gamma")] * channels
             continue
         key = f"{name.removeprefix('moving_')}_quantizer"
-        q = quantizer(layer, key, kernel=name in ("gamma", "moving_variance")) if layer.class_name.startswith("Q") else None
-        values[name] = weights.fractions(np.asarray(w, F32)).tolist() if q is None else activations.constant(q, w.tolist(), at, notes)
+        q = (
+            quantizer(layer, key, kernel=name in ("gamma", "moving_variance"))
+            if layer.class_name.startswith("Q")
+            else None
+        )
+        values[name] = (
+            weights.fractions(np.asarray(w, F32)).tolist()
+            if q is None
+            else activations.constant(q, w.tolist(), at, notes)
+        )
     eps = F32(c.get("epsilon", 1e-3))
     slopes = []
     for g, v in zip(values["gamma"], values["moving_variance"], strict=True):
@@ -148,7 +166,9 @@ def batch_norm(layer: Layer, channels: int, notes: list[str]) -> tuple[tuple[Fra
     inverse = quantizer(layer, "inverse_quantizer")
     if inverse is not None:
         slopes = activations.constant(inverse, [float(s) for s in slopes], at, notes)
-    return tuple(slopes), tuple(b - m * s for b, m, s in zip(values["beta"], values["moving_mean"], slopes, strict=True))
+    return tuple(slopes), tuple(
+        b - m * s for b, m, s in zip(values["beta"], values["moving_mean"], slopes, strict=True)
+    )
 
 
 def check_axis(layer: Layer) -> None:
@@ -159,7 +179,9 @@ def check_axis(layer: Layer) -> None:
         raise UnsupportedError(where(layer), f"BatchNormalization over axis {axes}", "only the last axis is supported")
 
 
-def fold(layer: Layer, weight: np.ndarray, keras: int, depthwise: bool, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def fold(
+    layer: Layer, weight: np.ndarray, keras: int, depthwise: bool, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
     """QConv2DBatchnorm: the float32 kernel and bias that QKeras quantizes, operation by operation."""
     w: Mapping[str, np.ndarray] = layer.weights
     at = where(layer)
@@ -184,11 +206,16 @@ def fold(layer: Layer, weight: np.ndarray, keras: int, depthwise: bool, notes: l
 def _near(layer: Layer, folded: np.ndarray, vector: np.ndarray, notes: list[str]) -> None:
     """Note folded weights whose integer a last-bit error of TensorFlow's rsqrt would change."""
     found = 0
-    for key, w in (("depthwise_quantizer" if "Depthwise" in layer.class_name else "kernel_quantizer", folded), ("bias_quantizer", vector)):
+    for key, w in (
+        ("depthwise_quantizer" if "Depthwise" in layer.class_name else "kernel_quantizer", folded),
+        ("bias_quantizer", vector),
+    ):
         q = quantizer(layer, key, kernel=key != "bias_quantizer")
         if q is None:
             continue
         near = [weights.quantize(q, (w * F32(1 + s)).astype(F32), where(layer), []).codes for s in (-5e-7, 5e-7)]
         found += int((near[0] != near[1]).sum())
     if found:
-        notes.append(f"{where(layer)}: {found} folded weights lie within float32 noise of a tie (TensorFlow's rsqrt differs by CPU); run verify")
+        notes.append(
+            f"{where(layer)}: {found} folded weights lie within float32 noise of a tie (TensorFlow's rsqrt differs by CPU); run verify"
+        )

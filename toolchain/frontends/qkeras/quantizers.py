@@ -174,10 +174,14 @@ def parse(value: Any, layer: str, refit: bool | None = None) -> Quantizer | None
         if name == "function" and isinstance(config, str):
             return _make(config, [], {}, layer, bool(refit))
         if name.split(">")[-1] == "__passive_serialization__" or not isinstance(config, Mapping):
-            raise UnsupportedError(f"layer {layer}", f"a quantizer written as {value!r}", "give it as a string or as a QKeras object")
+            raise UnsupportedError(
+                f"layer {layer}", f"a quantizer written as {value!r}", "give it as a string or as a QKeras object"
+            )
         told = "post_training_scale" in config  # written only by quantizers that refit
         return _make(name.split(">")[-1], [], {k: _plain(v) for k, v in config.items()}, layer, told or bool(refit))
-    raise UnsupportedError(f"layer {layer}", f"a quantizer written as {value!r}", "give it as a string or as a QKeras object")
+    raise UnsupportedError(
+        f"layer {layer}", f"a quantizer written as {value!r}", "give it as a string or as a QKeras object"
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -203,7 +207,9 @@ def _parse_string(text: str, layer: str) -> tuple[str, list[Any], dict[str, Any]
                 return node.func.id, args, kwargs
         except ValueError:
             pass
-    raise UnsupportedError(f"layer {layer}", f"quantizer {text!r} is not name(value, ..., key=value, ...)", "write it as QKeras prints it")
+    raise UnsupportedError(
+        f"layer {layer}", f"quantizer {text!r} is not name(value, ..., key=value, ...)", "write it as QKeras prints it"
+    )
 
 
 def _make(name: str, args: list[Any], kwargs: dict[str, Any], layer: str, refit: bool) -> Quantizer:
@@ -213,17 +219,25 @@ def _make(name: str, args: list[Any], kwargs: dict[str, Any], layer: str, refit:
             raise UnsupportedError(where, f"{name} takes no parameters here", f"write {name!r}")
         return Function(name)
     if name == "bernoulli":
-        raise UnsupportedError(where, "bernoulli draws random numbers at inference", "use binary(use_01=1) or stochastic_binary()")
+        raise UnsupportedError(
+            where, "bernoulli draws random numbers at inference", "use binary(use_01=1) or stochastic_binary()"
+        )
     if name not in _KNOWN:
         known = [*_KNOWN, *FUNCTIONS, *KERAS_FUNCTIONS]
-        raise UnsupportedError(where, f"quantizer {name!r} is not known", nearest(name, known) or "known: " + ", ".join(known))
+        raise UnsupportedError(
+            where, f"quantizer {name!r} is not known", nearest(name, known) or "known: " + ", ".join(known)
+        )
     cls, order = _KNOWN[name]
     if len(args) > len(order):
-        raise UnsupportedError(where, f"{name} takes {len(order)} parameters, not {len(args)}", "see " + ", ".join(order))
+        raise UnsupportedError(
+            where, f"{name} takes {len(order)} parameters, not {len(args)}", "see " + ", ".join(order)
+        )
     given = dict(zip(order, args, strict=False))
     for key, value in kwargs.items():
         if key not in order:
-            raise UnsupportedError(where, f"{name} has no parameter {key!r}", nearest(key, order) or "known: " + ", ".join(order))
+            raise UnsupportedError(
+                where, f"{name} has no parameter {key!r}", nearest(key, order) or "known: " + ", ".join(order)
+            )
         if key in given:
             raise UnsupportedError(where, f"{name} is given {key!r} twice", "give it once")
         given[key] = value
@@ -243,16 +257,29 @@ def _check_hidden(where: str, name: str, given: Mapping[str, Any]) -> None:
     noise = given.get("qnoise_factor")
     if noise is not None and float(noise) != 1.0:
         raise UnsupportedError(
-            where, f"{name} with qnoise_factor {given['qnoise_factor']} mixes in unquantized values", "train on until it is 1.0, or set it and save again"
+            where,
+            f"{name} with qnoise_factor {given['qnoise_factor']} mixes in unquantized values",
+            "train on until it is 1.0, or set it and save again",
         )
     if name == "binary" and given.get("use_stochastic_rounding"):
-        raise UnsupportedError(where, "binary with use_stochastic_rounding fails at inference in QKeras itself", "use stochastic_binary()")
+        raise UnsupportedError(
+            where, "binary with use_stochastic_rounding fails at inference in QKeras itself", "use stochastic_binary()"
+        )
     for key in ("elements_per_scale", "min_po2_exponent", "max_po2_exponent"):
         if name == "binary" and given.get(key) is not None:
             raise UnsupportedError(where, f"binary with {key} is not supported", "leave it out")
 
 
-_INT = {"bits", "integer", "number_of_unrolls", "relu_shift", "scale_axis", "elements_per_scale", "min_po2_exponent", "max_po2_exponent"}
+_INT = {
+    "bits",
+    "integer",
+    "number_of_unrolls",
+    "relu_shift",
+    "scale_axis",
+    "elements_per_scale",
+    "min_po2_exponent",
+    "max_po2_exponent",
+}
 _BOOL = {"symmetric", "keep_negative", "use_01", "use_sigmoid", "is_quantized_clip", "quadratic_approximation", "use_real_tanh", "use_real_sigmoid", "refit"}  # fmt: skip
 
 
@@ -272,7 +299,9 @@ def _convert(where: str, name: str, key: str, value: Any) -> Any:
         if isinstance(value, str):
             if key == "alpha" and value in ("auto", "auto_po2"):
                 return value
-            raise UnsupportedError(where, f"{name} with {key}={value!r}", "alpha is None, a number, 'auto', 'auto_po2' or an array")
+            raise UnsupportedError(
+                where, f"{name} with {key}={value!r}", "alpha is None, a number, 'auto', 'auto_po2' or an array"
+            )
         if isinstance(value, (list, tuple)):
             flat = tuple(float(v) for v in _flatten(value))
             return flat if len(flat) > 1 or key == "post_training_scale" else flat[0]
@@ -302,19 +331,31 @@ def check(q: Quantizer, layer: str, name: str) -> None:
     if isinstance(alpha, (int, float, tuple)) and min(alpha if isinstance(alpha, tuple) else (alpha,)) <= 0:
         raise UnsupportedError(where, f"{name} with alpha {alpha}", "alpha must be above 0")
     if isinstance(q, (QuantizedBits, QuantizedRelu, QuantizedHswish, QuantizedUlaw)) and q.integer < 0:
-        raise UnsupportedError(where, f"{name} with negative integer {q.integer} fails in QKeras itself", "use alpha to scale below 1")
-    if isinstance(q, (QuantizedBits, QuantizedLinear, Binary)) and q.scale_axis is not None and isinstance(q.alpha, tuple):
+        raise UnsupportedError(
+            where, f"{name} with negative integer {q.integer} fails in QKeras itself", "use alpha to scale below 1"
+        )
+    if (
+        isinstance(q, (QuantizedBits, QuantizedLinear, Binary))
+        and q.scale_axis is not None
+        and isinstance(q.alpha, tuple)
+    ):
         raise UnsupportedError(where, f"{name} with an alpha array and scale_axis", "leave scale_axis out")
     if isinstance(q, QuantizedBits) and q.elements_per_scale is not None:
-        raise UnsupportedError(where, f"{name} with elements_per_scale={q.elements_per_scale}", "use one scale per output channel")
+        raise UnsupportedError(
+            where, f"{name} with elements_per_scale={q.elements_per_scale}", "use one scale per output channel"
+        )
     if isinstance(q, (QuantizedRelu, QuantizedReluPo2)) and q.negative_slope:
         if q.negative_slope < 0 or math.frexp(q.negative_slope)[0] != 0.5:
-            raise UnsupportedError(where, f"{name} with negative_slope {q.negative_slope}", "it must be 0 or a power of two")
+            raise UnsupportedError(
+                where, f"{name} with negative_slope {q.negative_slope}", "it must be 0 or a power of two"
+            )
     if isinstance(q, QuantizedRelu):
         n = q.bits - (q.negative_slope != 0)
         if n < 1 or q.negative_slope and q.negative_slope * 2**n < 1:
             raise UnsupportedError(
-                where, f"{name} with {q.bits} bits and negative_slope {q.negative_slope} has half steps below zero", "use more bits or a larger slope"
+                where,
+                f"{name} with {q.bits} bits and negative_slope {q.negative_slope} has half steps below zero",
+                "use more bits or a larger slope",
             )
         if not q.is_quantized_clip and q.relu_upper_bound is not None:
             cap = q.relu_upper_bound * 2.0 ** (n - q.integer)
@@ -327,7 +368,11 @@ def check(q: Quantizer, layer: str, name: str) -> None:
     if isinstance(q, (QuantizedPo2, QuantizedReluPo2)) and q.max_value is not None and q.max_value <= 0:
         raise UnsupportedError(where, f"{name} with max_value {q.max_value}", "it must be above 0")
     if isinstance(q, QuantizedHswish) and (q.relu_shift <= 0 or q.relu_upper_bound <= 0):
-        raise UnsupportedError(where, f"{name} with relu_shift {q.relu_shift}, relu_upper_bound {q.relu_upper_bound}", "both must be above 0")
+        raise UnsupportedError(
+            where,
+            f"{name} with relu_shift {q.relu_shift}, relu_upper_bound {q.relu_upper_bound}",
+            "both must be above 0",
+        )
 
 
 def as_kernel(q: Quantizer | None, layer: str) -> Quantizer | None:
@@ -340,10 +385,16 @@ def as_kernel(q: Quantizer | None, layer: str) -> Quantizer | None:
         q = replace(q, symmetric=True)
         if q.bits == 1:
             raise UnsupportedError(
-                f"layer {layer}", f"quantized_bits with 1 bit and alpha {q.alpha!r} makes every weight 0 or NaN in QKeras", "use binary(), or alpha=1"
+                f"layer {layer}",
+                f"quantized_bits with 1 bit and alpha {q.alpha!r} makes every weight 0 or NaN in QKeras",
+                "use binary(), or alpha=1",
             )
     if isinstance(q, Ternary) and isinstance(q.alpha, str) and q.threshold is not None:
-        raise UnsupportedError(f"layer {layer}", f"ternary with alpha {q.alpha!r} and a threshold fails in QKeras", "leave the threshold out")
+        raise UnsupportedError(
+            f"layer {layer}",
+            f"ternary with alpha {q.alpha!r} and a threshold fails in QKeras",
+            "leave the threshold out",
+        )
     return q
 
 
@@ -352,6 +403,8 @@ def as_activation(q: Quantizer | None, layer: str) -> Quantizer | None:
     alpha = getattr(q, "alpha", None)
     if isinstance(alpha, str):
         raise UnsupportedError(
-            f"layer {layer}", f"alpha {alpha!r} on an activation makes the result depend on the other rows of the batch", "give alpha as a number"
+            f"layer {layer}",
+            f"alpha {alpha!r} on an activation makes the result depend on the other rows of the batch",
+            "give alpha as a number",
         )
     return q

@@ -56,13 +56,19 @@ def shorten(v: Iterable[Fraction]) -> tuple[Fraction, ...]:
     return t[:1] if len(set(t)) == 1 else t
 
 
-def affine(b: GraphBuilder, v: Value, slope: Sequence[Fraction], intercept: Sequence[Fraction], name: str, where: str) -> Value:
+def affine(
+    b: GraphBuilder, v: Value, slope: Sequence[Fraction], intercept: Sequence[Fraction], name: str, where: str
+) -> Value:
     """slope[c] * v + intercept[c], still pending; a pending clip is carried out first."""
     if v.lo is not None or v.hi is not None:
         v = Value(exact(b, v, f"{name}_clip", where))
     size = max(map(len, (slope, intercept, v.slope, v.intercept)))
     m, i, vm, vi = (spread(t, size) for t in (slope, intercept, v.slope, v.intercept))
-    return Value(v.tensor, shorten(x * y for x, y in zip(m, vm, strict=True)), shorten(x * y + z for x, y, z in zip(m, vi, i, strict=True)))
+    return Value(
+        v.tensor,
+        shorten(x * y for x, y in zip(m, vm, strict=True)),
+        shorten(x * y + z for x, y, z in zip(m, vi, i, strict=True)),
+    )
 
 
 def clip(v: Value, lo: Fraction | None, hi: Fraction | None) -> Value:
@@ -108,7 +114,9 @@ def try_exact(b: GraphBuilder, v: Value, name: str, single: bool = False) -> Ten
     if any(abs(a) > MAX_MULTIPLIER for a, _ in factors):
         return None
     ends = b.range(v.tensor).channels(len(columns))
-    values = [int(a) * x + int(i) for (a, i), pair in zip(factors, _wide(ends, len(factors)), strict=True) for x in pair]
+    values = [
+        int(a) * x + int(i) for (a, i), pair in zip(factors, _wide(ends, len(factors)), strict=True) for x in pair
+    ]
     low, high = min(values), max(values)
     if v.lo is not None:
         low, high = max(low, int(v.lo / steps[0])), max(high, int(v.lo / steps[0]))
@@ -119,7 +127,16 @@ def try_exact(b: GraphBuilder, v: Value, name: str, single: bool = False) -> Ten
         return None
     qtype = QType.of(bits, signed, steps, len(v.shape) - 1)
     multiplier, offset = [int(a) for a, _ in factors], [int(i) for _, i in factors]
-    return b.requantize(v.tensor, qtype, multiplier, offset, [0] * len(factors), Rounding.FLOOR, name, (max(low, qtype.min), min(high, qtype.max)))
+    return b.requantize(
+        v.tensor,
+        qtype,
+        multiplier,
+        offset,
+        [0] * len(factors),
+        Rounding.FLOOR,
+        name,
+        (max(low, qtype.min), min(high, qtype.max)),
+    )
 
 
 def _wide(ends: tuple[tuple[int, int], ...], size: int) -> tuple[tuple[int, int], ...]:
@@ -143,7 +160,9 @@ def align(b: GraphBuilder, values: Sequence[Value], name: str, where: str) -> li
     reach = max(_reach(b, v) for v in values)
     base = bases[0] if bases else ONE
     step = base / Fraction(2) ** max(0, math.floor(math.log2(float(base * 2**GUARD_BITS / reach)))) if reach else base
-    b.notes.append(f"{where}: operands have no common step; aligned to {float(step):.3g} with guard bits, verify counts what that changes")
+    b.notes.append(
+        f"{where}: operands have no common step; aligned to {float(step):.3g} with guard bits, verify counts what that changes"
+    )
     return [_guard(b, v, step, f"{name}_guard{i}") for i, v in enumerate(values)]
 
 
@@ -169,7 +188,16 @@ def _guard(b: GraphBuilder, v: Value, step: Fraction, name: str) -> Tensor:
     multiplier, offset = [round(a * 2**shift) for a, _ in columns], [round(i * 2**shift) for _, i in columns]
     lo = qtype.min if v.lo is None else round(v.lo / step)
     hi = qtype.max if v.hi is None else round(v.hi / step)
-    return b.requantize(v.tensor, qtype, multiplier, offset, [shift] * len(columns), Rounding.HALF_EVEN, name, (max(lo, qtype.min), min(hi, qtype.max)))
+    return b.requantize(
+        v.tensor,
+        qtype,
+        multiplier,
+        offset,
+        [shift] * len(columns),
+        Rounding.HALF_EVEN,
+        name,
+        (max(lo, qtype.min), min(hi, qtype.max)),
+    )
 
 
 def unify(b: GraphBuilder, v: Value, name: str, where: str) -> Tensor:
@@ -181,5 +209,3 @@ def unify(b: GraphBuilder, v: Value, name: str, where: str) -> Tensor:
 def scale_of(t: Tensor) -> Fraction:
     assert len(t.qtype.scales) == 1
     return t.qtype.scales[0]
-
-

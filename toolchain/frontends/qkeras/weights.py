@@ -63,7 +63,11 @@ def quantize(q: Quantizer, x: np.ndarray, where: str, notes: list[str], sigmoid:
     with np.errstate(all="ignore"):
         result = _quantize(q, x, where, notes, sigmoid)
     lo, hi = -(1 << result.bits - 1) if result.signed else 0, (1 << result.bits - int(result.signed)) - 1
-    assert result.codes.size == 0 or lo <= result.codes.min() and result.codes.max() <= hi, (q, result.bits, result.signed)
+    assert result.codes.size == 0 or lo <= result.codes.min() and result.codes.max() <= hi, (
+        q,
+        result.bits,
+        result.signed,
+    )
     return result
 
 
@@ -79,7 +83,11 @@ def _quantize(q: Quantizer, x: np.ndarray, where: str, notes: list[str], sigmoid
             sign = np.where(x >= 0, 1, -1).astype(F32)
             k = (sign + F32(1)) / F32(2) if q.use_01 else sign
             bits, signed = (1, False) if q.use_01 else (2, True)
-            scale = _least_squares(q.alpha, x, k, q.scale_axis, where, notes) if isinstance(q.alpha, str) else _constant(q.alpha)
+            scale = (
+                _least_squares(q.alpha, x, k, q.scale_axis, where, notes)
+                if isinstance(q.alpha, str)
+                else _constant(q.alpha)
+            )
             k, scale = _no_zero_scale(k, scale) if isinstance(q.alpha, str) else (k, scale)
             return Codes(k.astype(np.int64), fractions(scale), bits, signed)
         case Ternary():
@@ -110,7 +118,11 @@ def _quantize(q: Quantizer, x: np.ndarray, where: str, notes: list[str], sigmoid
         case Function(name="binary_tanh"):
             return _grid(F32(2) * np.rint(_sigmoid(x, "hard")) - F32(1), Fraction(1), 2, True)
         case Function():
-            raise UnsupportedError(where, f"{q.name} has no integer grid of its own", "use a quantizer, as quantized_bits or quantized_relu")
+            raise UnsupportedError(
+                where,
+                f"{q.name} has no integer grid of its own",
+                "use a quantizer, as quantized_bits or quantized_relu",
+            )
 
 
 def _grid(codes: np.ndarray, scale: Fraction, bits: int, signed: bool) -> Codes:
@@ -153,7 +165,9 @@ def _bits_auto(q: QuantizedBits, x: np.ndarray, where: str, notes: list[str]) ->
 
     if q.post_training_scale is not None:
         shape = (1,) * (x.ndim - 1) + (-1,) if x.ndim and len(q.post_training_scale) > 1 else ()
-        scale = np.asarray(q.post_training_scale, dtype=F32).reshape(shape) / F32(2.0 ** (q.bits - int(q.keep_negative)))
+        scale = np.asarray(q.post_training_scale, dtype=F32).reshape(shape) / F32(
+            2.0 ** (q.bits - int(q.keep_negative))
+        )
         z = codes(scale)
     else:
         axes = _axes(q.scale_axis, x.ndim) if x.ndim > 1 else (0,)
@@ -195,7 +209,11 @@ def _linear(q: QuantizedLinear, x: np.ndarray, where: str, notes: list[str]) -> 
     if isinstance(q.alpha, str):
         axes = _axes(q.scale_axis, x.ndim)
         span = hi - lo
-        scale = np.max(np.abs(x), axis=axes, keepdims=True) * F32(2) / span if q.keep_negative else np.max(x, axis=axes, keepdims=True) / span
+        scale = (
+            np.max(np.abs(x), axis=axes, keepdims=True) * F32(2) / span
+            if q.keep_negative
+            else np.max(x, axis=axes, keepdims=True) / span
+        )
         scale = np.maximum(scale, EPS)
         if q.alpha == "auto_po2":
             scale, last = _round_po2(scale, where, notes), None
@@ -223,7 +241,9 @@ def _round_po2(s: np.ndarray, where: str, notes: list[str]) -> np.ndarray:
     return np.ldexp(F32(1), np.rint(e).astype(np.int32)).astype(F32)
 
 
-def _least_squares(alpha: Alpha, x: np.ndarray, q: np.ndarray, scale_axis: int | None, where: str, notes: list[str]) -> np.ndarray:
+def _least_squares(
+    alpha: Alpha, x: np.ndarray, q: np.ndarray, scale_axis: int | None, where: str, notes: list[str]
+) -> np.ndarray:
     if x.ndim > 1:
         axes = _axes(scale_axis, x.ndim)
         qx, qq = float32.mean(x * q, axes), float32.mean(q * q, axes)
@@ -322,7 +342,11 @@ def _power_of_two(q: QuantizedPo2 | QuantizedReluPo2, x: np.ndarray, where: str)
     signed = bool((sign < 0).any())
     bits = high - low + 1 + int(signed)
     if bits > 31:
-        raise UnsupportedError(where, f"powers of two from 2^{low} to 2^{high} need {bits} stored bits", "31 are supported: use fewer bits or set max_value")
+        raise UnsupportedError(
+            where,
+            f"powers of two from 2^{low} to 2^{high} need {bits} stored bits",
+            "31 are supported: use fewer bits or set max_value",
+        )
     codes = sign * (np.int64(1) << (e - low))
     return _grid(codes, po2(low), bits, signed)
 
@@ -350,5 +374,9 @@ def dyadic(y: np.ndarray, where: str, what: str) -> Codes:
     top = int(exponent[nonzero].max())
     signed = bool((y64 < 0).any())
     if top - low + int(signed) > 31:
-        raise UnsupportedError(where, f"{what} needs {top - low + int(signed)} stored bits", "31 are supported: quantize it, or round the values to a coarser grid")
+        raise UnsupportedError(
+            where,
+            f"{what} needs {top - low + int(signed)} stored bits",
+            "31 are supported: quantize it, or round the values to a coarser grid",
+        )
     return _grid(np.rint(np.ldexp(y64, -low)), po2(low), top - low + int(signed), signed)
