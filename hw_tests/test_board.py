@@ -66,7 +66,7 @@ def _with_one_weight_changed(graph: Graph) -> Graph:
     op = graph.ops[index]
     assert isinstance(op, ops.Dense)
     weight = op.weight.array.copy()
-    weight[0, np.abs(weight[0]).argmax()] *= -1
+    weight[0, np.abs(weight[0]).argmax()] = 0
     changed = dataclasses.replace(op, weight=Const.of(op.weight.tensor.name, weight, op.weight.tensor.qtype))
     return dataclasses.replace(graph, ops=(*graph.ops[:index], changed, *graph.ops[index + 1 :]))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import qkeras_env
+from tests import qkeras_env
 from toolchain.errors import UnsupportedError
 from toolchain.frontends.qkeras import quantizers as Q
 from toolchain.frontends.qkeras import weights as W
