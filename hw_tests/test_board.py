@@ -14,7 +14,7 @@ from toolchain import flow, inputs, passes, reference
 from toolchain.boards import Board
 from toolchain.errors import ToolchainError
 from toolchain.ir import Const, Graph, ops
-from toolchain.measure import run_sample
+from toolchain.measurement import run_sample
 from toolchain.protocol import Session
 
 from .conftest import DIGITS, Bench
@@ -105,7 +105,7 @@ def test_the_line_recovers_from_garbage(bench: Bench, digits: Graph, images: Any
 def test_every_stored_tensor_can_be_read(bench: Bench, digits: Graph, images: Any, board: Board) -> None:
     """Diagnosis: stop after the op that makes a tensor and read it; each equals the reference's."""
     from toolchain import layout
-    from toolchain.measure import stored_dtype
+    from toolchain.measurement import stored_dtype
 
     samples = inputs.stored(digits, images[:1])
     known = reference.trace(digits, samples)

@@ -6,7 +6,7 @@ load(model) -> Graph -- emit(board) --> Project -- build --> Image -- measure --
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from toolchain.boards import Board
     from toolchain.ir import Graph
     from toolchain.ir.types import Ints
-    from toolchain.measure import Measurement
+    from toolchain.measurement import Measurement
     from toolchain.passes import Plan
     from toolchain.project import Image, Project
 
@@ -88,7 +88,7 @@ def build(project: Project, out: Path, progress: Progress = quiet) -> Image:
 def measure(
     graph: Graph,
     board: Board,
-    samples: dict[str, Ints],
+    samples: Mapping[str, np.ndarray] | np.ndarray,
     labels: Ints | None = None,
     runs: int = 10,
     port: str | None = None,
@@ -97,24 +97,26 @@ def measure(
 ) -> Measurement:
     """Emit, build, open the board's link, compare every output with `simulate`, and count `runs` inferences.
 
-    `samples` are stored integers by input name; `labels` [samples] adds accuracy. Without `out` the project is built in a
+    `samples` are real (float) or stored (integer) values, one array or one for each input; `labels` [samples] adds accuracy. Without `out` the project is built in a
     temporary folder. The measurement has no count where an output differed.
     """
-    from toolchain import measure, passes
+    from toolchain import measurement, passes
+    from toolchain.inputs import stored
     from toolchain.links import open_link
 
+    values = stored(graph, samples)
     refined, plan = passes.run(graph, board)
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
         image = build(_emit(refined, plan, board), out or Path(scratch) / graph.name, step)
         with open_link(image, board, port) as link:
-            return measure.measure(link, image, board, graph, refined, plan, samples, labels, runs, step)
+            return measurement.measure(link, image, board, graph, refined, plan, values, labels, runs, step)
 
 
 def simulate(
     graph: Graph, inputs: Any, state: dict[str, np.ndarray] | None = None
 ) -> tuple[dict[str, Ints], dict[str, Ints]]:
     """The reference on real (float) or stored (integer) inputs: one array, or arrays by input name. Returns outputs and states."""
-    from toolchain import inputs as samples
     from toolchain import reference
+    from toolchain.inputs import stored
 
-    return reference.simulate(graph, samples.stored(graph, inputs), state)
+    return reference.simulate(graph, stored(graph, inputs), state)

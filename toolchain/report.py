@@ -14,7 +14,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from toolchain.boards import Board
     from toolchain.ir import Graph
-    from toolchain.measure import Measurement
+    from toolchain.measurement import Measurement
     from toolchain.project import Image
 
 
