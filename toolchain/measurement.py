@@ -195,9 +195,9 @@ def run_sample(
     session: Session, refined: Graph, plan: Plan, samples: Mapping[str, Ints], sample: int
 ) -> tuple[RunResult, dict[str, Ints], int]:
     """One inference from the initial state: what the device counted, the outputs by name, and us seen by the host's clock."""
-    slots = {slot.name: slot for slot in layout.tensors(refined, plan)}
+    slots = {(slot.role, slot.name): slot for slot in layout.tensors(refined, plan)}  # an input may be an output too
     for tensor in refined.inputs:
-        slot = slots[tensor.name]
+        slot = slots["input", tensor.name]
         session.write(slot.index, samples[tensor.name][sample].astype(stored_dtype(slot)).tobytes())
     if refined.states:
         session.reset_state()
@@ -206,7 +206,7 @@ def run_sample(
     elapsed_us = (time.perf_counter_ns() - begin) // 1000
     got = {}
     for tensor in refined.outputs:
-        slot = slots[tensor.name]
+        slot = slots["output", tensor.name]
         data = np.frombuffer(session.read(slot.index, slot.bytes), stored_dtype(slot))
         got[tensor.name] = data.reshape(tensor.shape).astype(np.int64)
     return result, got, elapsed_us

@@ -1,0 +1,41 @@
+"""Random graphs over every op: the reference equals native C, QEMU's Cortex-M4, QEMU's RV32 and unicorn, integer for integer."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.graphs import graphs, inputs_for, random_graph
+from toolchain import boards, flow, tools
+from toolchain.ir import Graph
+
+SAMPLES = 12
+MORE = int(os.environ.get("BITWRIGHT_MORE", "1"))  # times as many graphs, for a long run by hand
+BOARDS = {
+    "qemu_mps2_an386": "qemu-system-arm",
+    "qemu_virt_rv32": "qemu-system-riscv32",
+    "unicorn_m4": "unicorn",
+}
+
+
+def equal_on(board: str, graph: Graph, seed: int) -> None:
+    found = flow.measure(graph, boards.load(board), inputs_for(graph, SAMPLES, seed), runs=1)
+    assert found.first_difference is None
+    assert found.bit_exact
+    assert found.outputs_compared == SAMPLES * sum(t.size for t in graph.outputs)
+
+
+@settings(max_examples=10 * MORE, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graphs())
+def test_native(graph: Graph) -> None:
+    equal_on("native", graph, 0)
+
+
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("seed", range(4 * MORE))
+def test_emulated(board: str, seed: int) -> None:
+    if not tools.find(BOARDS[board]).path:
+        pytest.skip(f"{board} needs {BOARDS[board]}: {tools.advice(BOARDS[board])}")
+    equal_on(board, random_graph(1000 + seed), seed)
