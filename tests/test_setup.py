@@ -294,6 +294,13 @@ def test_a_dry_run_changes_nothing() -> None:
     assert listing() == before
 
 
+def test_no_package_of_anyone_lies_in_the_repository() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
+        "\n"
+    )
+    assert [name for name in tracked if name.endswith((".whl", ".deb", ".egg", ".jar", ".tar.gz", ".zip"))] == []
+
+
 def test_the_six_packages_are_declared_and_pinned() -> None:
     tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
