@@ -170,7 +170,9 @@ def no_pip(means: Means, venv: str, failures: List[str]) -> str:
         "  pip of %s failed" % means.pip if means.pip else "  no python3.N on PATH has pip %d.%d or newer" % PIP_OLDEST
     )
     lines.append(
-        "  fetching Debian's python3-pip-whl failed" if means.debs else "  no apt-get and dpkg-deb to fetch one with"
+        "  fetching Debian's python3-pip-whl failed: has apt its network and Debian's own sources?"
+        if means.debs
+        else "  no apt-get and dpkg-deb to fetch one with"
     )
     lines.append("mend one of them, then run it again; on Debian and Ubuntu, as root: apt-get install python3-venv")
     return "\n".join(lines)

@@ -188,7 +188,7 @@ def test_when_every_way_fails_the_error_holds_what_each_printed(
         "no pip for .venv:",
         "  ensurepip failed",
         "  pip of /bin/python3.12 failed",
-        "  fetching Debian's python3-pip-whl failed",
+        "  fetching Debian's python3-pip-whl failed: has apt its network and Debian's own sources?",
     ]
     assert not (tmp_path / ".venv/.bitwright-home").exists()
 
