@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """Set up a checkout: `python3 scripts/setup.py demo|full`, what `make demo` and `make test` call first.
 
-Its one rule: it needs Python 3.10 and its standard library, nothing else. No apt, no root and no python3-venv: the venv
-is made without ensurepip and filled by the pip wheel that lies beside this file. `full` also asks apt for compilers and
-emulators where it may; where it may not, it says which tests are skipped.
+Its one rule: it needs Python 3.10 and its standard library, nothing else. No root and no python3-venv: pip comes from
+ensurepip, else from a pip that some Python here has, else from Debian's package of it, fetched and unpacked as the
+ordinary user. `full` also asks apt for compilers and emulators where it may; where it may not, it says which tests are
+skipped.
 The plan is pure data made from a Machine, so that tests plan for machines that are not this one.
 """
 
 import argparse
 import dataclasses
 import hashlib
+import importlib.util
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -20,13 +23,16 @@ from pathlib import Path
 from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parents[1]
-PIP_WHEEL = "scripts/pip-26.3-py3-none-any.whl"
 INPUTS = ("pyproject.toml", "constraints.txt", "scripts/setup.py")
 OVERLAYS = {
     "qkeras3": "qkeras-v3==1.2.1"
 }  # the same module name as qkeras: reached by PYTHONPATH only, in a subprocess
 LEVELS = ("demo", "full")
 OLDEST = (3, 10)
+PIP_INSTALL = ("install", "--quiet", "--disable-pip-version-check", "-c", "constraints.txt")
+PIP = ("--no-compile", "pip")  # to compile it takes longer than the few times it runs
+PIP_OLDEST = (22, 3)  # the first with --python
+PIP_FROM = range(15, 7, -1)  # python3.N on PATH whose pip may serve; it runs under the venv's Python, not its own
 FRAMEWORKS = ((3, 11), (3, 13))  # Keras 3.15 needs 3.11, TensorFlow 2.21 has no wheel after 3.13
 
 
@@ -70,6 +76,17 @@ class Machine:
 
 
 @dataclasses.dataclass(frozen=True)
+class Means:
+    """Where a first pip may come from. Looked for only when a venv is to be made: it takes some tenths of a second."""
+
+    ensurepip: bool
+    pip: str
+    """A Python whose pip can fill another's venv; "" if there is none."""
+    debs: bool
+    """Whether apt-get and dpkg-deb are there: both also work for an ordinary user in folders of their own."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Step:
     """One command. Where `else_note` is set, a failure is told with it and the set-up goes on."""
 
@@ -108,12 +125,64 @@ def apt_steps(machine: Machine) -> Tuple[List[Step], List[str]]:
     return steps, []
 
 
+def venv_ways(means: Means, python: str, venv: str) -> List[List[Step]]:
+    """Ways to a venv with some pip in it, to be tried in order; each begins with an empty venv."""
+    make = (python, "-m", "venv", "--clear")
+    bare = Step("venv", (*make, "--without-pip", venv))
+    ways = []
+    if means.ensurepip:
+        ways.append([Step("venv with ensurepip's pip", (*make, venv))])
+    if means.pip:
+        serve = (means.pip, "-m", "pip", "--python", f"{venv}/bin/python", *PIP_INSTALL, *PIP)
+        ways.append([bare, Step(f"pip by that of {means.pip}", serve)])
+    if means.debs:
+        folder = f"{venv}/apt"
+        apt = (
+            *("env", "-C", folder, "apt-get", "-q", "-o", f"Dir::State={folder}/state"),
+            *("-o", f"Dir::Cache={folder}/cache", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="),
+            *("-o", "Acquire::Languages=none", "-o", "Debug::NoLocking=1"),
+            *("-o", "APT::Sandbox::User=root"),  # root's apt would become _apt, which may not enter the folder
+        )
+        partial = (f"{folder}/state/lists/partial", f"{folder}/cache/archives/partial")
+        # the shell only finds names that hold a version
+        unpack = ("sh", "-c", 'exec dpkg-deb -x "$1"/python3-pip-whl_*.deb "$1"', "sh", folder)
+        wheel = 'folder=$1; python=$2; shift 2; set -- "$folder"/usr/share/python-wheels/pip-*.whl "$@"; '
+        wheel += 'wheel=$1; shift; exec "$python" "$wheel/pip" "$@"'
+        ways.append(
+            [
+                bare,
+                Step("folders for apt", ("mkdir", "-p", *partial)),
+                Step("apt-get update there", (*apt, "update")),
+                Step("apt-get download python3-pip-whl", (*apt, "download", "python3-pip-whl")),
+                Step("unpack it", unpack),
+                Step("pip by it", ("sh", "-c", wheel, "sh", folder, f"{venv}/bin/python", *PIP_INSTALL, *PIP)),
+                Step("remove the folders", ("rm", "-rf", folder)),
+            ]
+        )
+    return ways
+
+
+def no_pip(means: Means, venv: str, failures: List[str]) -> str:
+    """Why there is no venv, and the one thing to do."""
+    lines = [*failures, f"no pip for {venv}:"]
+    lines.append("  ensurepip " + ("failed" if means.ensurepip else "is missing from this Python"))
+    lines.append(
+        "  pip of %s failed" % means.pip if means.pip else "  no python3.N on PATH has pip %d.%d or newer" % PIP_OLDEST
+    )
+    lines.append(
+        "  fetching Debian's python3-pip-whl failed: has apt its network and Debian's own sources?"
+        if means.debs
+        else "  no apt-get and dpkg-deb to fetch one with"
+    )
+    lines.append("mend one of them, then run it again; on Debian and Ubuntu, as root: apt-get install python3-venv")
+    return "\n".join(lines)
+
+
 def pip_steps(level: str, machine: Machine, venv: str) -> List[Step]:
-    """Steps that fill the venv: pip from the wheel here, torch before what would pick another, then the project."""
+    """Steps that fill a venv that has some pip: ours, torch before what would pick another, then the project."""
     python = f"{venv}/bin/python"
-    install = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", "constraints.txt")
-    bootstrap = (python, f"{PIP_WHEEL}/pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile", PIP_WHEEL)
-    steps = [Step("pip", bootstrap)]
+    install = (python, "-m", "pip", *PIP_INSTALL)
+    steps = [Step("pip as pinned", (*install, *PIP))]
     frameworks = level == "full" and has_frameworks(machine)
     if frameworks:
         steps.append(Step("torch (PyPI's own build brings CUDA)", (*install, "torch")))
@@ -149,6 +218,27 @@ def look() -> Machine:
         ):
             apt = ("sudo", "-n")
     return Machine((sys.version_info[0], sys.version_info[1]), frozenset(found), apt)
+
+
+def has_pip(python: str) -> bool:
+    """Whether this Python has a pip that knows --python."""
+    argv = [python, "-m", "pip", "--version"]
+    try:
+        done = subprocess.run(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True, check=False
+        )
+    except OSError:
+        return False
+    version = re.match(r"pip (\d+)\.(\d+)", done.stdout)
+    return version is not None and (int(version.group(1)), int(version.group(2))) >= PIP_OLDEST
+
+
+def look_for_pip() -> Means:
+    """Where this machine has a first pip."""
+    found = [shutil.which(name) for name in ("python3", *("python3.%d" % minor for minor in PIP_FROM))]
+    pythons = (python for python in [sys.executable, *found] if python and has_pip(python))
+    debs = bool(shutil.which("apt-get") and shutil.which("dpkg-deb"))
+    return Means(importlib.util.find_spec("ensurepip") is not None, next(pythons, ""), debs)
 
 
 def right_python(level: str) -> None:
@@ -195,13 +285,18 @@ def run(step: Step) -> bool:
     return False
 
 
-def make_venv(venv: Path) -> None:
-    """An empty venv. Debian without python3-venv lacks only ensurepip, which this does not need."""
-    clear = ("--clear",) if venv.exists() else ()
-    try:
-        run(Step("venv", (sys.executable, "-m", "venv", "--without-pip", *clear, str(venv))))
-    except SetupError as error:
-        raise SetupError(f"{error}\non Debian: apt-get install python3") from None
+def make_venv(venv: Path, means: Means) -> None:
+    """A venv with some pip in it, the first way that works. It counts as made only when the last line is done."""
+    failures = []
+    for way in venv_ways(means, sys.executable, str(venv)):
+        try:
+            for step in way:
+                run(step)
+            break
+        except SetupError as error:
+            failures.append(str(error))
+    else:
+        raise SetupError(no_pip(means, venv.name, failures))
     (venv / ".bitwright-home").write_text(str(ROOT))
 
 
@@ -230,22 +325,25 @@ def set_up(level: str, dry_run: bool) -> int:
             "for them, install Python 3.11 .. 3.13 as python3.N on PATH" % machine.python
         )
     if dry_run:
-        for line in [*(shlex.join(step.argv) for step in [*system, *pip_steps(level, machine, ".venv")]), *notes]:
-            print(line)
+        ways = [] if made_with == machine.python else venv_ways(look_for_pip(), sys.executable, ".venv")
+        for step in [*system, *(ways[0] if ways else []), *pip_steps(level, machine, ".venv")]:
+            print(shlex.join(step.argv))
+        for note in notes:
+            print(note)
         return 0
     for step in system:
         run(step)
     for note in notes:
         print(f"  {note}")
     fresh = made_with == machine.python
-    inputs: Dict[str, bytes] = {name: (ROOT / name).read_bytes() for name in (*INPUTS, PIP_WHEEL)}
+    inputs: Dict[str, bytes] = {name: (ROOT / name).read_bytes() for name in INPUTS}
     keys = {name: key(name, machine, ".venv", inputs) for name in ("full", level)}  # full has all that a demo needs
     stamps = {name: venv / f".bitwright-{name}" for name in keys}
     if fresh and any(stamps[name].is_file() and stamps[name].read_text() == keys[name] for name in keys):
         return 0
     print(f"set-up of .venv for {level}, Python {sys.version_info[0]}.{sys.version_info[1]}", flush=True)
     if not fresh:
-        make_venv(venv)
+        make_venv(venv, look_for_pip())
     for stamp in stamps.values():
         stamp.unlink(missing_ok=True)
     for step in pip_steps(level, machine, ".venv"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import subprocess
@@ -29,14 +28,15 @@ setup = load()
 ALL = frozenset(setup.NATIVE)
 BARE = setup.Machine((3, 11), frozenset(), None)
 RICH = setup.Machine((3, 11), ALL, ())
+BARE_MEANS = setup.Means(False, "", False)
 
 
 def commands(level: str, machine: object) -> list[str]:
     return [" ".join(step.argv) for step in setup.pip_steps(level, machine, "V")]
 
 
-BOOTSTRAP = f"V/bin/python {setup.PIP_WHEEL}/pip install --quiet --no-index --no-deps --no-compile {setup.PIP_WHEEL}"
 INSTALL = "V/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt"
+PIP = f"{INSTALL} --no-compile pip"
 
 
 @pytest.mark.parametrize(
@@ -51,12 +51,12 @@ INSTALL = "V/bin/python -m pip install --quiet --disable-pip-version-check -c co
 )
 def test_a_demo_takes_stand_ins_only_for_what_is_missing(programs: frozenset[str], what: str) -> None:
     machine = setup.Machine((3, 11), programs, ())
-    assert commands("demo", machine) == [BOOTSTRAP, f"{INSTALL} -e {what}"]
+    assert commands("demo", machine) == [PIP, f"{INSTALL} -e {what}"]
 
 
 def test_full_takes_torch_first_and_alone_and_the_fork_outside_site_packages() -> None:
     assert commands("full", RICH) == [
-        BOOTSTRAP,
+        PIP,
         f"{INSTALL} torch",
         f"{INSTALL} -e .[all,test]",
         f"{INSTALL} --no-deps --upgrade --target V/overlays/qkeras3 qkeras-v3==1.2.1",
@@ -66,7 +66,7 @@ def test_full_takes_torch_first_and_alone_and_the_fork_outside_site_packages() -
 @pytest.mark.parametrize("python", [(3, 10), (3, 14)])
 def test_full_without_wheels_of_the_frameworks_still_runs_the_rest(python: tuple[int, int]) -> None:
     machine = setup.Machine(python, ALL, None)
-    assert commands("full", machine) == [BOOTSTRAP, f"{INSTALL} -e .[compiler,emulator,test]"]
+    assert commands("full", machine) == [PIP, f"{INSTALL} -e .[compiler,emulator,test]"]
 
 
 def test_apt_is_asked_only_for_what_is_missing() -> None:
@@ -93,6 +93,133 @@ def test_without_root_it_says_what_is_skipped_and_why() -> None:
             "qemu-system-misc gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf gcc libc6-dev",
         ],
     )
+
+
+def ways(ensurepip: bool, pip: str, debs: bool) -> list[list[str]]:
+    means = setup.Means(ensurepip, pip, debs)
+    return [[" ".join(step.argv) for step in way] for way in setup.venv_ways(means, "py", "V")]
+
+
+BARE_VENV = "py -m venv --clear --without-pip V"
+WANTED = "install --quiet --disable-pip-version-check -c constraints.txt --no-compile pip"
+
+
+def test_the_ways_to_a_first_pip_are_planned_in_order_and_only_where_there_is_something_to_try() -> None:
+    first, second, third = ways(True, "/bin/python3.12", True)
+    assert first == ["py -m venv --clear V"]
+    assert second == [BARE_VENV, f"/bin/python3.12 -m pip --python V/bin/python {WANTED}"]
+    assert third[0] == BARE_VENV
+    assert third[3].endswith(" download python3-pip-whl")
+    assert third[-1] == "rm -rf V/apt"
+    assert ways(False, "", True) == [third]
+    assert ways(False, "/bin/python3.12", False) == [second]
+    assert ways(True, "", False) == [first]
+    assert ways(False, "", False) == []
+
+
+def test_debians_package_is_fetched_without_touching_the_system() -> None:
+    (steps,) = ways(False, "", True)
+    for verb in ("update", "download"):
+        (step,) = [step for step in steps if "apt-get" in step and f" {verb}" in step]
+        assert "-o Dir::State=V/apt/state -o Dir::Cache=V/apt/cache" in step
+        assert "sudo" not in step
+        assert " install" not in step
+
+
+def stub(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_debians_wheel_is_found_whatever_its_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The chain of commands for real, with stand-ins for the programs; the folder's name has a space."""
+    venv = tmp_path / "my venv"
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin{os.pathsep}/usr/bin{os.pathsep}/bin")
+    log = tmp_path / "log"
+    stub(tmp_path / "bin/py", f'mkdir -p "$5/bin"; cp {tmp_path}/venvpy "$5/bin/python"')
+    stub(tmp_path / "venvpy", f'echo "$@" >> {log}')
+    stub(tmp_path / "bin/apt-get", 'case "$*" in *download*) : > python3-pip-whl_1.2_all.deb;; esac')
+    stub(
+        tmp_path / "bin/dpkg-deb",
+        'wheels="$3/usr/share/python-wheels"; mkdir -p "$wheels"; cp "$2" "$wheels/pip-1.2-py3.whl"',
+    )
+    (way,) = setup.venv_ways(setup.Means(False, "", True), "py", str(venv))
+    for step in way:
+        setup.run(step)
+    assert log.read_text() == f"{venv}/apt/usr/share/python-wheels/pip-1.2-py3.whl/pip {WANTED}\n"
+    assert sorted(path.name for path in venv.iterdir()) == ["bin"]
+
+
+def test_a_way_that_fails_gives_way_to_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    good, bad, worse = (
+        setup.Step(*step) for step in (("good", ("mkdir", "V")), ("bad", ("false",)), ("no", ("true",)))
+    )
+    monkeypatch.setattr(setup, "ROOT", tmp_path)
+    monkeypatch.setattr(setup, "venv_ways", lambda *_: [[bad, worse], [good], [bad]])
+    setup.make_venv(tmp_path / "V", BARE_MEANS)
+    assert setup.python_of(tmp_path / "V") is None  # an empty folder is no venv, but
+    assert (tmp_path / "V/.bitwright-home").read_text() == str(tmp_path)  # it is marked as made here
+
+
+def test_with_no_way_to_a_pip_one_error_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(setup.SetupError) as error:
+        setup.make_venv(tmp_path / ".venv", BARE_MEANS)
+    assert str(error.value) == (
+        "no pip for .venv:\n"
+        "  ensurepip is missing from this Python\n"
+        "  no python3.N on PATH has pip 22.3 or newer\n"
+        "  no apt-get and dpkg-deb to fetch one with\n"
+        "mend one of them, then run it again; on Debian and Ubuntu, as root: apt-get install python3-venv"
+    )
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_when_every_way_fails_the_error_holds_what_each_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    say = [[setup.Step("x", ("sh", "-c", f"echo {word}; exit 1"))] for word in ("red", "green", "blue")]
+    monkeypatch.setattr(setup, "venv_ways", lambda *_: say)
+    with pytest.raises(setup.SetupError) as error:
+        setup.make_venv(tmp_path / ".venv", setup.Means(True, "/bin/python3.12", True))
+    lines = str(error.value).splitlines()
+    assert [line for line in lines if line in ("red", "green", "blue")] == ["red", "green", "blue"]
+    assert lines[-5:-1] == [
+        "no pip for .venv:",
+        "  ensurepip failed",
+        "  pip of /bin/python3.12 failed",
+        "  fetching Debian's python3-pip-whl failed: has apt its network and Debian's own sources?",
+    ]
+    assert not (tmp_path / ".venv/.bitwright-home").exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "serves"),
+    [
+        ("echo pip 22.3 from /x", True),
+        ("echo pip 26.3.1 from /x", True),
+        ("echo pip 22.2.2 from /x", False),
+        ("echo pip 9.0.3 from /x", False),
+        ("echo No module named pip >&2; exit 1", False),
+    ],
+)
+def test_a_pip_serves_if_it_can_fill_another_venv(tmp_path: Path, answer: str, serves: bool) -> None:
+    stub(tmp_path / "py", answer)
+    assert setup.has_pip(str(tmp_path / "py")) is serves
+    assert setup.has_pip(str(tmp_path / "gone")) is False
+
+
+def test_a_pip_of_another_python_on_path_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, answer in (("here", "exit 1"), ("bin/python3.13", "echo pip 20.0"), ("bin/python3.12", "echo pip 24.0")):
+        stub(tmp_path / name, answer)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(setup.sys, "executable", str(tmp_path / "here"))
+    monkeypatch.setattr(setup.importlib.util, "find_spec", lambda name: None)
+    assert setup.look_for_pip() == setup.Means(False, str(tmp_path / "bin/python3.12"), False)
+    stub(tmp_path / "bin/apt-get", "exit 1")
+    assert not setup.look_for_pip().debs
+    stub(tmp_path / "bin/dpkg-deb", "exit 1")
+    assert setup.look_for_pip().debs
 
 
 def test_the_key_changes_with_what_is_installed_and_with_nothing_else() -> None:
@@ -167,9 +294,11 @@ def test_a_dry_run_changes_nothing() -> None:
     assert listing() == before
 
 
-def test_the_pip_wheel_is_the_published_one() -> None:
-    digest = hashlib.sha256((ROOT / setup.PIP_WHEEL).read_bytes()).hexdigest()
-    assert digest == "f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f4a797777940fad13"
+def test_no_package_of_anyone_lies_in_the_repository() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
+        "\n"
+    )
+    assert [name for name in tracked if name.endswith((".whl", ".deb", ".egg", ".jar", ".tar.gz", ".zip"))] == []
 
 
 def test_the_six_packages_are_declared_and_pinned() -> None:
