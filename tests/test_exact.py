@@ -127,7 +127,7 @@ def test_floats_of_a_batch_normalization() -> None:
 
 
 def test_powers_of_two_keep_the_wanted_rounding() -> None:
-    graph, op = made(QType(8, True), QType(4, True), [F(1, 4), F(-3, 8)], [F(1, 2), F(0)], Rounding.HALF_EVEN)
+    _, op = made(QType(8, True), QType(4, True), [F(1, 4), F(-3, 8)], [F(1, 2), F(0)], Rounding.HALF_EVEN)
     assert isinstance(op, ops.Requantize)
     assert (op.multiplier, op.offset, op.shift, op.rounding) == ((1, -3), (2, 0), (2, 3), Rounding.HALF_EVEN)
     assert dyadic(F(1, 3), F(0), -8, 7) is None
