@@ -170,6 +170,15 @@ def test_solve_finds_nothing_rather_than_leaving_int64() -> None:
         assert max(abs(m * x + o) for x in (s.lo, s.hi)) + (1 << shift) < 1 << 63
 
 
+def test_fits_is_about_every_step_on_the_way() -> None:
+    fits = exact_module._fits
+    assert fits(1 << 30, 0, 10, -(1 << 31), (1 << 31) - 1)
+    assert not fits(1 << 31, 0, 10, -(1 << 31), (1 << 31) - 1)  # the product
+    assert not fits(1, 1 << 62, 10, 0, 0)  # the offset
+    assert not fits(1 << 30, -(1 << 61), 10, -(1 << 31), 0)  # their sum
+    assert not fits(1, 0, 62, -1, 1)  # what rounding adds
+
+
 def test_refusals() -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(exact_module, "solve", lambda s, rounding: None)
@@ -250,6 +259,19 @@ def test_tabulate_refuses_too_many_values() -> None:
     error = "%y: the function takes 131072 values, at most 65537; use fewer output bits"
     with pytest.raises(UnsupportedError, match=f"^{re.escape(error)}$"):
         tabulated(QType(17, True), QType(17, True), lambda v: v)
+
+
+def test_a_table_is_asked_for_reachable_values_only() -> None:
+    b = GraphBuilder("reachable")
+    x = b.requantize(b.input("x", (1,), QType(4, True)), QType(5, True), [1], [0], [0], Rounding.FLOOR, "x2", (1, 7))
+
+    def inverse(v: Any) -> Any:
+        assert v.min() >= 1
+        assert v.max() <= 7
+        return 100 // v
+
+    b.output(tabulate(b, x, QType(8, True), inverse, "y"))
+    assert run(b.graph(), [-8, 1, 2, 7]).tolist() == [100, 100, 50, 14]
 
 
 def test_narrowed_ranges_make_smaller_tables() -> None:

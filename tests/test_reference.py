@@ -21,7 +21,7 @@ from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.ops import Rounding, kind
 from toolchain.reference import simulate, trace
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def same_as_slow(graph: Graph, inputs: dict[str, Any]) -> None:
@@ -44,7 +44,7 @@ def same_as_slow(graph: Graph, inputs: dict[str, Any]) -> None:
                     np.testing.assert_array_equal(got[name][i], want[name], err_msg=name)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_random_graphs_equal_the_transcription(seed: int) -> None:
     graph = random_graph(seed)
     same_as_slow(graph, inputs_for(graph, 9, seed))
@@ -104,7 +104,7 @@ def test_pools_in_every_small_geometry(ceil_mode: bool, include: bool, zero: int
                         continue
                     built += 1
                     graph = b.graph()
-                    same_as_slow(graph, inputs_for(graph, 9))
+                    same_as_slow(graph, {"x": inputs_for(graph, 9)["x"][[0, 1, 7]]})
     assert built > 150
 
 
@@ -119,7 +119,7 @@ def test_the_pool_examples_of_the_page() -> None:
 
 
 def test_the_integer_path_equals_the_float_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    for seed in range(30):
+    for seed in range(20):
         graph = random_graph(seed)
         inputs = inputs_for(graph, 12, seed)
         fast = trace(graph, inputs)

@@ -174,6 +174,12 @@ def test_malformed_texts(was: str, now: str, line: int, error: str) -> None:
         parse(text.replace(was, now, 1))
 
 
+def test_an_unused_constant_is_not_dropped() -> None:
+    text = "\n".join(LINES).replace("const %w2:", "const %idle: s8 [1] scale 1\n  5\nconst %w2:")
+    with pytest.raises(GraphError, match=r"^graph text: const %idle is used by nothing$"):
+        parse(text)
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
