@@ -353,6 +353,15 @@ def test_the_builder_names_what_is_too_wide() -> None:
         b.multiply(u, u, "u2")
 
 
+def test_sums_beyond_int64_are_told_exactly() -> None:
+    b = GraphBuilder("wide")
+    x = b.input("x", (4,), QType(40, True))
+    top = (1 << 30) - 1
+    error = f"dense %y: values {-4 * top << 39}..{4 * top * ((1 << 39) - 1)} need 72 bits, at most 64; lower the bits before it"
+    with pytest.raises(GraphError, match=f"^{re.escape(error)}$"):
+        b.dense(x, b.const("w", [[top] * 4]), None, "y")
+
+
 def test_the_builder_gives_each_value_its_own_legal_name() -> None:
     b = GraphBuilder("my model/2")
     assert b.name == "my_model_2"

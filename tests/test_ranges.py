@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from itertools import permutations, product
 
@@ -10,11 +12,13 @@ import numpy as np
 import pytest
 
 from tests.graphs import inputs_for, random_graph
-from toolchain.ir import Graph, QType, Tensor, ops
+from toolchain.errors import GraphError
+from toolchain.ir import Graph, QType, Tensor, check, ops
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.check import check_with_ranges
 from toolchain.ir.ops import Rounding
 from toolchain.ir.ranges import partial_range
+from toolchain.ir.types import bits_for
 from toolchain.reference import trace
 
 Build = Callable[[GraphBuilder], Tensor]
@@ -107,6 +111,7 @@ def test_threshold_with_ties_and_levels_out_of_reach() -> None:
     reached(lambda b: b.threshold(b.input("x", (2,), q(3, True)), q(4, True), ladder, levels, "y"))
     reached(lambda b: b.threshold(b.input("x", (2,), q(3, True)), q(4, True), ladder[:1], levels, "y"))
     reached(lambda b: b.threshold(b.input("x", (1,), q(3, True)), q(2, True), [[0]], [[1, -1]], "y"))
+    reached(lambda b: b.threshold(b.input("x", (1,), q(3, True)), q(4, True), [[-4, 0, 3, 4]], [[7, 0, 1, 2, -8]], "y"))
 
 
 def test_lookup_within_the_reachable_part() -> None:
@@ -192,25 +197,32 @@ def test_no_value_of_random_graphs_leaves_its_channels_range() -> None:
                 assert lo <= columns[:, c].min() <= columns[:, c].max() <= hi, (seed, name, c)
 
 
-def test_accumulators_hold_every_partial_sum_in_every_order() -> None:
+@pytest.mark.parametrize(("bias", "narrow", "bits"), [(-9, 4, 6), (9, 6, 6), (0, 5, 6), (30, 7, 7)])
+def test_accumulators_hold_every_partial_sum_in_every_order(bias: int, narrow: int, bits: int) -> None:
     b = GraphBuilder("partial")
     x = b.input("x", (3,), q(1, False))
     x = b.requantize(x, q(3, False), [1], [4], [0], Rounding.FLOOR, "x2")  # 4..5, never 0
-    y = b.dense(x, b.const("w", [[3, -3, 1]]), b.const("bias", [-9]), "y")
+    y = b.dense(x, b.const("w", [[3, -3, 1]]), b.const("bias", [bias]), "y")
     b.output(y)
     graph = b.graph()
     ranges = check_with_ranges(graph)
     op = graph.ops[-1]
     assert isinstance(op, ops.Dense)
-    weights, bias = [3, -3, 1], -9
-    sums = set()
+    weights = [3, -3, 1]
+    sums, results = set(), set()
     for xs in product([4, 5], repeat=3):
         terms = [v * w for v, w in zip(xs, weights, strict=True)] + [bias]
         for order in permutations(terms):
             sums |= {sum(order[:i]) for i in range(5)}
-    assert partial_range(op, ranges) == (min(sums), max(sums)) == (-24, 20)
-    assert ranges["y"].whole == (-8, -1)
-    assert y.qtype.bits == 6  # the result alone would do with 4
+            results.add(sum(order))
+    assert partial_range(op, ranges) == (min(sums), max(sums))
+    assert ranges["y"].whole == (min(results), max(results))
+    assert bits_for(*ranges["y"].whole, signed=True) == (narrow, True)  # what the result alone would do with
+    assert y.qtype.bits == bits
+    too_narrow = replace(op, output=replace(op.output, qtype=QType(bits - 1, True)))
+    error = f"dense %y: values {min(sums)}..{max(sums)} do not fit s{bits - 1}"
+    with pytest.raises(GraphError, match=f"^{re.escape(error)} "):
+        check(replace(graph, ops=(*graph.ops[:-1], too_narrow), outputs=(too_narrow.output,)))
 
 
 def test_wide_sums_are_python_integers() -> None:

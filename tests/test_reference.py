@@ -21,7 +21,7 @@ from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.ops import Rounding, kind
 from toolchain.reference import simulate, trace
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def same_as_slow(graph: Graph, inputs: dict[str, Any]) -> None:
@@ -44,7 +44,7 @@ def same_as_slow(graph: Graph, inputs: dict[str, Any]) -> None:
                     np.testing.assert_array_equal(got[name][i], want[name], err_msg=name)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_random_graphs_equal_the_transcription(seed: int) -> None:
     graph = random_graph(seed)
     same_as_slow(graph, inputs_for(graph, 9, seed))
@@ -104,7 +104,7 @@ def test_pools_in_every_small_geometry(ceil_mode: bool, include: bool, zero: int
                         continue
                     built += 1
                     graph = b.graph()
-                    same_as_slow(graph, inputs_for(graph, 9))
+                    same_as_slow(graph, {"x": inputs_for(graph, 9)["x"][[0, 1, 7]]})
     assert built > 150
 
 
@@ -119,11 +119,12 @@ def test_the_pool_examples_of_the_page() -> None:
 
 
 def test_the_integer_path_equals_the_float_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    for seed in range(30):
+    for seed in range(20):
         graph = random_graph(seed)
         inputs = inputs_for(graph, 12, seed)
         fast = trace(graph, inputs)
         with monkeypatch.context() as patched:
+            patched.setattr(reference, "EXACT_FLOAT32", 0)
             patched.setattr(reference, "EXACT_FLOAT64", 0)
             exact = trace(graph, inputs)
         for name, value in fast.items():
@@ -140,6 +141,19 @@ def test_sums_at_the_edge_of_float64_are_exact() -> None:
     for top in (1 << 27, 1 << 28, (1 << 29) - 1):
         inputs = {"x": np.array([[top, top - 1, 1], [-top, top, 1], [top, -top, -1]])}
         same_as_slow(graph, inputs)
+
+
+def test_sums_at_the_edge_of_float32_are_exact() -> None:
+    """Odd sums on both sides of 2**24, where float32 has no odd integers left."""
+    for n in (1, 2, 3, 64):
+        b = GraphBuilder("edge")
+        x = b.input("x", (n, 1), QType(17, True))
+        w = np.full((1, 3, 1), 85)
+        b.output(b.conv1d(x, b.const("w", w), None, "acc", padding=((1, 1),)))
+        b.output(b.dense(b.reshape(x, (n,), "flat"), b.const("w2", np.full((1, n), 257)), None, "acc2"))
+        graph = b.graph()
+        for top in (1 << 24) // 255, (1 << 23) // 255, (1 << 24) // 257 // n:
+            same_as_slow(graph, {"x": np.clip(np.array([[[top + d]] * n for d in (-1, 0, 1, 2)]), -65536, 65535)})
 
 
 def test_chunking_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

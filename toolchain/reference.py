@@ -1,7 +1,7 @@
 """simulate: the living definition of every op. What a back end emits must equal this, bit for bit.
 
-int64 throughout; `check` has proved that no result is wider. Sums whose every partial sum is below 2**53 go through
-float64 matrix products, which are then exact integer arithmetic, in any order of summation, and many times faster.
+int64 throughout; `check` has proved that no result is wider. Sums whose every partial sum is below 2**53 (2**24) go through
+float64 (float32) matrix products, which are then exact integer arithmetic, in any order of summation, and many times faster.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from toolchain.ir.geometry import pool_counts, pool_lcm
 from toolchain.ir.rounding import requantize
 from toolchain.ir.types import Ints
 
-EXACT_FLOAT64 = 1 << 53
+EXACT_FLOAT32, EXACT_FLOAT64 = 1 << 24, 1 << 53
 CHUNK_ELEMENTS = 1 << 23  # of the widest unfolded tensor: bounds memory, not meaning
 
 Values = Mapping[str, np.ndarray]
@@ -135,7 +135,8 @@ def evaluate(op: ops.Op, *args: Ints) -> Any:
     x = args[0]
     match op:
         case ops.Dense():
-            return _bias(op, _matmul(x - op.input.qtype.zero_point, op.weight.array))
+            x = x - op.input.qtype.zero_point
+            return _bias(op, _matmul(x.astype(_kind(x, op.weight.array)), op.weight.array))
         case ops.Conv1D():
             wide = _conv(
                 x[:, None], op, op.weight.array[:, None], (1, *op.strides), (1, *op.dilation), ((0, 0), *op.padding)
@@ -183,13 +184,19 @@ def _bias(op: ops.Mac, acc: Ints) -> Any:
     return acc if op.bias is None else acc + op.bias.array
 
 
-def _matmul(x: Ints, weight: Ints) -> Any:
-    """x [..., n] times weight [out, n] transposed, exactly."""
+def _kind(x: Ints, weight: Ints) -> Any:
+    """The dtype in which x [..., n] times weight [out, n] is exact integer arithmetic: float32, float64 or int64."""
     largest = max(int(x.max(initial=0)), -int(x.min(initial=0)))
-    # float() of a sum of int64 magnitudes may round, hence the factor of two below the bound
-    if largest * float(np.abs(weight.astype(np.float64)).sum(axis=-1).max(initial=0)) < EXACT_FLOAT64 // 2:
-        return (x.astype(np.float64) @ weight.T.astype(np.float64)).astype(np.int64)
-    return x @ weight.T
+    # the float sum of int64 magnitudes may be rounded, hence the factor of two
+    bound = 2 * largest * float(np.abs(weight.astype(np.float64)).sum(axis=-1).max(initial=0))
+    if bound < EXACT_FLOAT32:
+        return np.float32
+    return np.float64 if bound < EXACT_FLOAT64 else np.int64
+
+
+def _matmul(x: Any, weight: Ints) -> Any:
+    """x [..., n] times weight [out, n] transposed, exactly: in x's dtype, which `_kind` chose."""
+    return (x @ weight.T.astype(x.dtype)).astype(np.int64)
 
 
 def _windows(x: Ints, kernel: tuple[int, ...], strides: tuple[int, ...], dilation: tuple[int, ...]) -> Any:
@@ -213,6 +220,7 @@ def _conv(
 ) -> Ints:
     out, kh, kw, per_group = weight.shape
     padded = np.pad(x - op.input.qtype.zero_point, ((0, 0), *padding, (0, 0)))
+    padded = padded.astype(_kind(padded, weight.reshape(out, -1)))  # before the copy that unfolds it
     windows = _windows(padded, (kh, kw), strides, dilation)  # [batch, h, w, channels, kh, kw]
     parts = []
     for g in range(op.groups):

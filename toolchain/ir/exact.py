@@ -23,7 +23,9 @@ from .types import Ints, QType, Tensor
 
 MAX_LADDER = 1 << 16  # entries of all channels of a Threshold
 MAX_STEPS = 1 << 20  # of one channel's staircase: what is compared one by one
-FITS = 1 << 61  # each product and sum of a Requantize found here stays below, so that no step of it can leave int64
+FITS = (
+    1 << 62
+)  # products m * x, and with rounding sums, of a Requantize found here stay below: no step of it leaves int64
 
 Step = tuple[int, int, int]  # multiplier, offset, shift
 
@@ -135,7 +137,7 @@ def solve(s: Stairs, rounding: Rounding) -> Step | None:
         )
     for shift in range(MAX_SHIFT + 1):
         nearest = (s.slope.numerator << shift) // s.slope.denominator
-        if nearest > MAX_MULTIPLIER or nearest * widest_x >= FITS or widest_k << shift >= FITS:
+        if nearest > MAX_MULTIPLIER or nearest * widest_x >= FITS or widest_k << shift >= FITS >> 1:
             return None
         for multiplier in (nearest, nearest + 1):
             if not 0 < multiplier <= MAX_MULTIPLIER:
@@ -145,7 +147,9 @@ def solve(s: Stairs, rounding: Rounding) -> Step | None:
             low, high = int(need.max()), int(limit.min())
             if low <= high:
                 exact = s.intercept * (1 << shift) + (Fraction(1 << shift, 2) if rounding is Rounding.FLOOR else 0)
-                return multiplier, min(max(round(exact), low), high), shift
+                offset = min(max(round(exact), low), high)
+                if _fits(multiplier, offset, shift, s.lo, s.hi):
+                    return multiplier, offset, shift
     return None
 
 
@@ -156,6 +160,12 @@ def _beginning(twice: Any, excluded: Any, shift: int) -> Any:
     return (twice << (shift - 1)) + excluded
 
 
+def _fits(multiplier: int, offset: int, shift: int, lo: int, hi: int) -> bool:
+    """Products, and sums with what rounding adds, are inside int64 with a bit to spare for an output_offset."""
+    ends = [v for x in (lo, hi) for v in (x * multiplier, x * multiplier + offset)]
+    return max(map(abs, (*ends, offset))) + (1 << shift) < FITS
+
+
 def dyadic(slope: Fraction, intercept: Fraction, lo: int, hi: int) -> Step | None:
     """The affine function itself as integers, when both are fractions of a power of two and fit."""
     denominator = max(slope.denominator, intercept.denominator)
@@ -163,8 +173,9 @@ def dyadic(slope: Fraction, intercept: Fraction, lo: int, hi: int) -> Step | Non
         return None
     shift = denominator.bit_length() - 1
     multiplier, offset = int(slope * denominator), int(intercept * denominator)
-    fits = max(abs(v) for x in (lo, hi) for v in (x * multiplier, offset, x * multiplier + offset)) + denominator < FITS
-    return (multiplier, offset, shift) if abs(multiplier) <= MAX_MULTIPLIER and shift <= MAX_SHIFT and fits else None
+    if abs(multiplier) > MAX_MULTIPLIER or shift > MAX_SHIFT or not _fits(multiplier, offset, shift, lo, hi):
+        return None
+    return multiplier, offset, shift
 
 
 def affine(b: GraphBuilder, x: Tensor, qtype: QType, slope: Sequence[Fraction], intercept: Sequence[Fraction], rounding: Rounding, name: str,
