@@ -182,7 +182,9 @@ def test_the_native_process_counts_nothing() -> None:
 def broken(board: str, op0: str, folder: Path) -> Image:
     """The sample with another op 0."""
     project = sample.project(board)
-    text = str(project.files["model.c"]).replace("for (uint32_t lane = 0; lane < 4; lane++) {", op0 + "\n    for (uint32_t lane = 0; lane < 4; lane++) {", 1)
+    text = str(project.files["model.c"]).replace(
+        "for (uint32_t lane = 0; lane < 4; lane++) {", op0 + "\n    for (uint32_t lane = 0; lane < 4; lane++) {", 1
+    )
     files = {**project.files, "model.c": text}
     return replace(project, files=files).build(folder / "broken", sample.Toolbox(None))
 
@@ -205,7 +207,9 @@ def test_a_fault_of_the_processor_is_reported(board: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("board", ["qemu_mps2_an386", "qemu_virt_rv32"])
 def test_a_stack_overflow_is_reported(board: str, tmp_path: Path) -> None:
-    image = broken(board, "volatile uint8_t big[9000]; for (uint32_t i = 0; i < 9000; i++) { big[i] = 1; } (void)big[0];", tmp_path)
+    image = broken(
+        board, "volatile uint8_t big[9000]; for (uint32_t i = 0; i < 9000; i++) { big[i] = 1; } (void)big[0];", tmp_path
+    )
     assert fault(image, board) == (
         f"{board}: the board refused RUN: the stack overflowed: outputs and counts are not to be trusted (error 6)"
     )
@@ -225,9 +229,14 @@ def test_a_model_that_never_ends_is_given_up(board: str, tmp_path: Path) -> None
 def test_a_child_that_ends_says_why(tmp_path: Path) -> None:
     missing = tmp_path / "image.elf"
     if tools.find("qemu-system-arm").path:
-        with open_link(Image(missing, "", ""), boards.load("qemu_mps2_an386")) as link, pytest.raises(ToolchainError) as caught:
+        with (
+            open_link(Image(missing, "", ""), boards.load("qemu_mps2_an386")) as link,
+            pytest.raises(ToolchainError) as caught,
+        ):
             Session(link).hello()
-        assert str(caught.value).startswith(f"qemu_mps2_an386: ended by itself (exit 1): {missing}: No such file or dir")
+        assert str(caught.value).startswith(
+            f"qemu_mps2_an386: ended by itself (exit 1): {missing}: No such file or dir"
+        )
     image = broken("native", "__builtin_trap();", tmp_path)
     with open_link(image, boards.load("native")) as link:
         session = Session(link)
