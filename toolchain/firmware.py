@@ -12,7 +12,6 @@ from toolchain import data
 from toolchain.boards import Board, image_board
 from toolchain.project import Project
 
-
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wconversion")
 
 

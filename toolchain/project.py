@@ -262,12 +262,13 @@ def _replace(fresh: Path, root: Path) -> None:
         os.rename(fresh, root)
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{root.name}-old-", dir=root.parent))
-    os.rename(root, aside / "project")
     try:
-        os.rename(fresh, root)
-    except BaseException:
-        os.rename(aside / "project", root)
-        raise
+        os.rename(root, aside / "project")
+        try:
+            os.rename(fresh, root)
+        except BaseException:
+            os.rename(aside / "project", root)
+            raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -81,7 +81,7 @@ static void write_tensor(void) {
         return;
     }
     uintptr_t at = (uintptr_t)to - (uintptr_t)&inputs;
-    if (at > sizeof inputs) { /* wraps to a large number below the inputs */
+    if (at > sizeof inputs || count > sizeof inputs - at) { /* below the inputs `at` wraps to a large number */
         protocol_error(&frame, ERROR_NOT_WRITABLE, "only inputs can be written");
         return;
     }

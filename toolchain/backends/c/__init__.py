@@ -25,14 +25,16 @@ if TYPE_CHECKING:
 
 def emit(graph: Graph, plan: Plan, board: Board) -> Project:
     """The project of this model for a board; ToolchainError where it cannot fit, before anything is written or compiled."""
+    from toolchain.boards import image_board
     from toolchain.firmware import compile_commands, compiler_placeholder, firmware_files, product
     from toolchain.project import Project
 
-    files, tables = model_files(graph, plan, board.name)
+    name = image_board(board).name  # an image that runs on two boards bears the name of one
+    files, tables = model_files(graph, plan, name)
     check_fit(graph, plan, tables, board)
     files |= firmware_files(board)
     commands = compile_commands(board, compiler_placeholder(board), files)
-    return Project(graph.name, dict(sorted(files.items())), commands, product(board), graph.digest(), board.name)
+    return Project(graph.name, dict(sorted(files.items())), commands, product(board), graph.digest(), name)
 
 
 def model_files(graph: Graph, plan: Plan, board_name: str) -> tuple[dict[str, str], dict[str, int]]:

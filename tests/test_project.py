@@ -1,0 +1,234 @@
+"""Projects: deterministic, written whole or not at all; images: exact sizes, and what failed is shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import sample
+from toolchain import boards, firmware, project, tools
+from toolchain.errors import ToolchainError
+from toolchain.project import Image, Project
+
+SMALL = Project(
+    "small", {"a.txt": "one\n", "sub/b.bin": b"\0\1"}, ((sys.executable, "-c", "open('out','w')"),), "out", "g" * 64
+)
+
+
+class NoTools:
+    def compiler(self, kind: str, core: str) -> tools.Compiler:
+        return tools.Compiler(("cc", kind), ("-x", core), ("-lgcc",), "gcc", "9")
+
+
+def said(act: object) -> str:
+    with pytest.raises(ToolchainError) as caught:
+        act()  # type: ignore[operator]
+    return str(caught.value)
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_the_digest_names_everything_but_the_order_of_files() -> None:
+    same = dataclasses.replace(SMALL, files=dict(reversed(SMALL.files.items())))
+    assert same.digest() == SMALL.digest()
+    assert dataclasses.replace(SMALL, files={**SMALL.files, "a.txt": b"one\n"}).digest() == SMALL.digest()
+    changed = (
+        {"files": {**SMALL.files, "a.txt": "two\n"}},
+        {"files": {"a.txt": "one\n"}},
+        {"files": {"a.tx": "tone\n", "sub/b.bin": b"\0\1"}},
+        {"commands": ()},
+        {"product": "other"},
+        {"graph_digest": "h" * 64},
+        {"board": "b"},
+        {"name": "n"},
+    )
+    digests = {dataclasses.replace(SMALL, **change).digest() for change in changed}  # type: ignore[arg-type]
+    assert len(digests | {SMALL.digest()}) == len(changed) + 1
+
+
+def test_written_and_replaced(tmp_path: Path) -> None:
+    root = SMALL.write(tmp_path / "deep" / "here")
+    assert {name: data for name, data in tree(root).items() if name != "bitwright.json"} == {
+        "a.txt": b"one\n",
+        "sub/b.bin": b"\0\1",
+    }
+    (root / "left over").touch()
+    dataclasses.replace(SMALL, files={"c": "3"}).write(root)
+    assert sorted(tree(root)) == ["bitwright.json", "c"]
+    assert [path.name for path in root.parent.iterdir()] == ["here"]  # no temporary folder stays
+    assert root.stat().st_mode & 0o777 == 0o755
+
+
+def test_two_writes_are_equal(tmp_path: Path) -> None:
+    made = sample.project("qemu_mps2_an386")
+    assert tree(made.write(tmp_path / "a")) == tree(sample.project("qemu_mps2_an386").write(tmp_path / "b"))
+    assert str(tmp_path) not in "".join(data.decode() for data in tree(tmp_path / "a").values())
+
+
+def test_a_folder_of_the_users_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    must = f"{tmp_path}: exists and is not a bitwright project; choose another folder or remove it"
+    assert said(lambda: SMALL.write(tmp_path)) == must
+    assert said(lambda: SMALL.write(tmp_path / "thesis.tex")).startswith(
+        f"{tmp_path / 'thesis.tex'}: exists and is not"
+    )
+    assert sorted(tree(tmp_path)) == ["thesis.tex"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    SMALL.write(empty)
+    (tmp_path / "link").symlink_to(empty)
+    assert said(lambda: SMALL.write(tmp_path / "link")).startswith(f"{tmp_path / 'link'}: exists and is not")
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../up", "a/../../up", "a//b", "./a", "a\\b", "bitwright.json", "."])
+def test_names_that_leave_the_folder(name: str, tmp_path: Path) -> None:
+    bad = dataclasses.replace(SMALL, files={"good": "", name: "x"})
+    must = f"project small: {name!r} is no name for a file of it; use a plain relative name"
+    assert said(lambda: bad.write(tmp_path / "p")) == must
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = SMALL.write(tmp_path / "p")
+    before = tree(root)
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(OSError, match="disk full"):
+        dataclasses.replace(SMALL, files={"c": "3"}).write(root)
+    with pytest.raises(OSError, match="disk full"):
+        SMALL.write(tmp_path / "fresh")
+    monkeypatch.undo()
+    assert tree(root) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
+def test_building(tmp_path: Path) -> None:
+    seen: list[tuple[str, float]] = []
+    image = SMALL.build(tmp_path / "p", NoTools(), lambda what, done: seen.append((what, done)))
+    assert image == Image(tmp_path / "p" / "out", "g" * 64, SMALL.digest(), "", {"flash_bytes": 0, "ram_bytes": 0}, {})
+    assert [done for _, done in seen] == [0.0]
+
+
+def test_placeholders() -> None:
+    command = ("{compiler:arm:cortex-m0}", "a.c", '-DX="{project_digest}"', "{link:arm:cortex-m0}", "-o", "o")
+    assert project.resolve(command, NoTools(), "12ab") == (
+        "cc", "arm", "-x", "cortex-m0", "a.c", '-DX="12ab"', "-lgcc", "-o", "o",
+    )  # fmt: skip
+    assert project.versions([command], NoTools()) == {"cc arm": "9"}
+
+
+def test_an_edited_project_is_another_build(tmp_path: Path) -> None:
+    image = SMALL.build(tmp_path / "p", NoTools())
+    (tmp_path / "p" / "a.txt").write_text("edited\n")
+    assert project.build(tmp_path / "p", NoTools()).project_digest != image.project_digest
+    (tmp_path / "p" / "a.txt").unlink()
+    assert said(lambda: project.build(tmp_path / "p", NoTools())) == (
+        f"{tmp_path / 'p'}: a.txt cannot be read; emit the project again"
+    )
+
+
+def test_what_a_failing_command_said_is_shown(tmp_path: Path) -> None:
+    code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
+    bad = dataclasses.replace(SMALL, commands=((sys.executable, "-c", code),))
+    assert said(lambda: bad.build(tmp_path / "p", NoTools())) == (
+        f"{tmp_path / 'p'}: the build failed (exit 3): {sys.executable} -c {code}\nout\nerr"
+    )
+    bad = dataclasses.replace(SMALL, commands=(("no-such-program",),))
+    assert said(lambda: bad.build(tmp_path / "p", NoTools())) == (
+        f"{tmp_path / 'p'}: no-such-program not found; run `bitwright doctor`"
+    )
+    bad = dataclasses.replace(SMALL, product="nothing")
+    assert said(lambda: bad.build(tmp_path / "p", NoTools())) == (
+        f"{tmp_path / 'p'}: the commands did not make nothing; read what they said"
+    )
+
+
+def test_a_folder_that_is_no_project(tmp_path: Path) -> None:
+    must = f"{tmp_path}: is not a bitwright project; emit one there first"
+    assert said(lambda: project.build(tmp_path, NoTools())) == must
+    (tmp_path / "bitwright.json").write_text("{")
+    assert said(lambda: project.build(tmp_path, NoTools())) == must
+    (tmp_path / "bitwright.json").write_text('{"format": 99}')
+    assert said(lambda: project.build(tmp_path, NoTools())) == (
+        f"{tmp_path}: was written by another version of bitwright; emit the project again"
+    )
+
+
+@pytest.mark.parametrize("family", sample.FAMILIES)
+def test_sizes_are_those_of_an_independent_reader(family: str) -> None:
+    elftools = pytest.importorskip("elftools.elf.elffile")
+    for name in ("qemu_mps2_an386", "qemu_virt_rv32", "raspberry_pi_pico"):
+        image = sample.image(name, family)
+        with image.path.open("rb") as file:
+            elf = elftools.ELFFile(file)
+            parts = [s for s in elf.iter_sections() if s["sh_flags"] & 2]
+            flash = sum(s["sh_size"] for s in parts if s["sh_type"] != "SHT_NOBITS")
+            ram = sum(s["sh_size"] for s in parts if s["sh_flags"] & 1)
+            segments = [
+                (s["p_paddr"], s.data()) for s in elf.iter_segments() if s["p_type"] == "PT_LOAD" and s["p_filesz"]
+            ]
+        assert image.sizes == {"flash_bytes": flash, "ram_bytes": ram + boards.load(name).stack_bytes}
+        assert project.elf_segments(image.path.read_bytes()) == segments
+
+
+def test_initialised_variables_take_both_flash_and_ram(tmp_path: Path) -> None:
+    plain = sample.image("qemu_mps2_an386")
+    base = sample.project("qemu_mps2_an386")
+    text = str(base.files["model.c"]) + "\nextern uint32_t more[100];\nuint32_t more[100] = {7};\n"
+    text = text.replace("total[lane] = (int32_t)lane;", "total[lane] = (int32_t)(lane + more[1]);", 1)
+    text = text.replace("static int32_t arena", "extern uint32_t more[100];\nstatic int32_t arena", 1)
+    image = dataclasses.replace(base, files={**base.files, "model.c": text}).build(tmp_path / "p", sample.Toolbox(None))
+    assert image.sizes["ram_bytes"] == plain.sizes["ram_bytes"] + 400
+    sections = project.elf_sections(image.path.read_bytes())
+    assert sections[".data"].size == 400
+    assert image.sizes["flash_bytes"] == sum(sections[name].size for name in (".vectors", ".text", ".data"))
+
+
+def test_what_does_not_fit_does_not_link(tmp_path: Path) -> None:
+    base = sample.project("microbit")
+    text = str(base.files["model.c"]).replace("arena[MODEL_ARENA_BYTES / 4]", "arena[4000]")
+    big = dataclasses.replace(base, files={**base.files, "model.c": text})
+    assert "variables and stack do not fit the RAM of this board" in said(
+        lambda: big.build(tmp_path / "p", sample.Toolbox(None))
+    )
+
+
+def test_templates_compile_alone_and_need_no_libc(tmp_path: Path) -> None:
+    """Every undefined symbol of the bare-metal objects is another object's, a linker symbol, or the compiler's own."""
+    if not tools.find("arm-none-eabi-gcc").path:
+        pytest.skip("arm-none-eabi-gcc is missing")
+    made = sample.project("qemu_mps2_an386")
+    root = made.write(tmp_path / "p")
+    compiler = tools.compiler("arm", "cortex-m4f", "gcc")
+    names = [name for name in made.files if name.endswith(".c")]
+    flags = ["-std=c99", "-pedantic", *firmware.WARNINGS, "-O2", "-I.", "-Ifirmware", "-Iports", "-Iports/include"]
+    for name in names:
+        argv = [
+            *compiler.argv,
+            *compiler.flags,
+            *flags,
+            '-DPROJECT_DIGEST="' + "0" * 64 + '"',
+            "-c",
+            name,
+            "-o",
+            f"{name}.o",
+        ]
+        done = subprocess.run(argv, cwd=root, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    nm = compiler.argv[0].removesuffix("gcc") + "nm"
+    out = subprocess.run([nm, *(f"{name}.o" for name in names)], cwd=root, capture_output=True, text=True, check=True)
+    symbols = [line.split() for line in out.stdout.splitlines() if line and not line.endswith(":")]
+    defined = {s[-1] for s in symbols if s[-2] != "U"}
+    wanted = {s[-1] for s in symbols if s[-2] == "U"} - defined
+    assert wanted <= {"_sidata", "_sdata", "_edata", "_sbss", "_ebss", "_estack", "_stack_bottom"}
+    assert not [name for name in defined | wanted if name.startswith(("__aeabi_f", "__aeabi_d", "malloc", "printf"))]
