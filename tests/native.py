@@ -6,7 +6,6 @@ and writes whole model_outputs structs; numpy's aligned records are laid out as 
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from toolchain import passes
 from toolchain.backends.c import model_files
 from toolchain.backends.c.names import field_name
 from toolchain.ir import Graph, Tensor
-from toolchain.layout import ctype
+from toolchain.layout import ctype, tensors
 from toolchain.passes import Plan
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-Wconversion")
@@ -38,6 +37,25 @@ int main(void) {
     return 0;
 }
 """
+TENSOR_DRIVER = """
+#include <stdio.h>
+#include "model_debug.h"
+static model_inputs in;
+static model_outputs out;
+int main(void) {
+    uint32_t stops[] = {%s};
+    model_tensor t;
+    while (fread(&in, sizeof in, 1, stdin) == 1) {
+        for (uint32_t k = 0; k < sizeof stops / sizeof *stops; k++) {
+            model_reset_state();
+            model_run_until(&in, &out, stops[k]);
+            if (!model_tensor_get(k, &in, &out, &t) || fwrite(t.data, t.bytes, 1, stdout) != 1) return 1;
+        }
+        if (model_tensor_get(sizeof stops / sizeof *stops, &in, &out, &t)) return 1;
+    }
+    return 0;
+}
+"""
 
 
 def record(tensors: Sequence[Tensor]) -> np.dtype:
@@ -46,10 +64,14 @@ def record(tensors: Sequence[Tensor]) -> np.dtype:
 
 
 def compile_native(
-    files: Mapping[str, str], folder: Path, flags: Sequence[str] = ("-O1",), compiler: Sequence[str] = ("gcc",)
+    files: Mapping[str, str],
+    folder: Path,
+    flags: Sequence[str] = ("-O1",),
+    compiler: Sequence[str] = ("gcc",),
+    driver: str = DRIVER,
 ) -> Path:
     """Compile generated files and the driver in `folder`; the program. Fails with what the compiler said."""
-    for name, text in {**files, "driver.c": DRIVER}.items():
+    for name, text in {**files, "driver.c": driver}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     sources = [n for n in (*files, "driver.c") if n.endswith(".c")]
@@ -64,15 +86,40 @@ def run_program(
 ) -> dict[str, np.ndarray]:
     """Feed every sample of the batch; each an inference of its own, or one after another in time with `keep_state`."""
     batch = len(next(iter(inputs.values())))
+    answer = _run(program, (b"0" if keep_state else b"1") + pack(graph, inputs))
+    answered = np.frombuffer(answer, record(graph.outputs))
+    assert len(answered) == batch
+    return {t.name: answered[field_name(t.name)].reshape(batch, *t.shape).astype(np.int64) for t in graph.outputs}
+
+
+def pack(graph: Graph, inputs: Mapping[str, np.ndarray]) -> bytes:
+    """The batch as model_inputs structs."""
+    batch = len(next(iter(inputs.values())))
     given = np.zeros(batch, record(graph.inputs))
     for t in graph.inputs:
         given[field_name(t.name)] = np.asarray(inputs[t.name]).reshape(batch, t.size)
-    data = (b"0" if keep_state else b"1") + given.tobytes()
+    return given.tobytes()
+
+
+def _run(program: Path, data: bytes) -> bytes:
     done = subprocess.run([program], input=data, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr.decode(errors="replace")[-4000:]
-    answered = np.frombuffer(done.stdout, record(graph.outputs))
-    assert len(answered) == batch
-    return {t.name: answered[field_name(t.name)].reshape(batch, *t.shape).astype(np.int64) for t in graph.outputs}
+    return done.stdout
+
+
+def run_tensors(graph: Graph, plan: Plan, inputs: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
+    """Every slot of `layout.tensors` by index, each read right after the op that makes it, as the protocol would."""
+    slots = tensors(graph, plan)
+    files, _ = model_files(graph, plan, "native")
+    batch = len(next(iter(inputs.values())))
+    with tempfile.TemporaryDirectory(prefix="bitwright-native-") as scratch:
+        driver = TENSOR_DRIVER % ", ".join(str(slot.available_after_op + 1) for slot in slots)
+        program = compile_native(files, Path(scratch), SANITIZE, driver=driver)
+        answer = _run(program, pack(graph, inputs))
+    kind = np.dtype([(str(s.index), s.ctype.removesuffix("_t"), (s.count,)) for s in slots])
+    assert len(answer) == batch * kind.itemsize
+    found = np.frombuffer(answer, kind)
+    return {s.index: found[str(s.index)].astype(np.int64) for s in slots}
 
 
 def run_native(
@@ -87,9 +134,6 @@ def run_native(
     if plan is None:
         graph, plan = passes.run(graph, None)
     files, _ = model_files(graph, plan, "native")
-    folder = Path(tempfile.mkdtemp(prefix="bitwright-native-"))
-    try:
-        program = compile_native(files, folder, SANITIZE if sanitize else ("-O1",))
+    with tempfile.TemporaryDirectory(prefix="bitwright-native-") as scratch:
+        program = compile_native(files, Path(scratch), SANITIZE if sanitize else ("-O1",))
         return run_program(program, graph, inputs, keep_state)
-    finally:
-        shutil.rmtree(folder)

@@ -38,7 +38,7 @@ def weight_bytes(graph: Graph) -> int:
 
 
 @dataclass(frozen=True)
-class Group:
+class Function:
     """One generated function: ops whose in-between values stay in registers, or the end of an inference (no ops)."""
 
     index: int
@@ -57,15 +57,6 @@ class Group:
     def inputs(self) -> tuple[Tensor, ...]:
         """What the function reads from memory."""
         return ops.inputs_of(self.ops[0]) if self.ops else ()
-
-    @property
-    def name(self) -> str:
-        """Of the tensor it makes."""
-        return self.ops[-1].output.name if self.ops else "finish"
-
-    @property
-    def macs(self) -> int:
-        return sum(map(macs, self.ops))
 
     @property
     def symbol(self) -> str:
@@ -88,12 +79,12 @@ def chains(graph: Graph, fused: frozenset[str]) -> tuple[tuple[Op, ...], ...]:
     return tuple(done)
 
 
-def groups(graph: Graph, plan: Plan) -> tuple[Group, ...]:
+def functions(graph: Graph, plan: Plan) -> tuple[Function, ...]:
     """The functions of the model in the order of their calls; what is only another name for the same memory has none."""
     running = [g for g in chains(graph, plan.fused) if not is_alias(g, plan)]
     if copies(graph) or graph.states:
         running.append(())
-    return tuple(Group(k, g) for k, g in enumerate(running))
+    return tuple(Function(k, g) for k, g in enumerate(running))
 
 
 def is_alias(chain: tuple[Op, ...], plan: Plan) -> bool:
@@ -120,15 +111,10 @@ class TensorSlot:
     available_after_op: int
     role: str  # input, output, state or arena
 
-    @property
-    def dtype(self) -> str:
-        """As numpy names the storage type: `<i2`; every board is little endian."""
-        return f"<{self.ctype[0]}{SIZES[self.ctype]}"
-
 
 def tensors(graph: Graph, plan: Plan) -> tuple[TensorSlot, ...]:
     """Inputs, outputs, states, then what lies in the arena in the order it is made."""
-    found = groups(graph, plan)
+    found = functions(graph, plan)
     made: dict[str, int] = {}
     for function in found:
         if function.output is not None:

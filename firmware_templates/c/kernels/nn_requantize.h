@@ -57,10 +57,12 @@ NN_INLINE int64_t nn_requantize(int64_t acc, size_t c, nn_requantize_args q) {
     int64_t y;
     if (q.rounding == NN_TFLM) {
         y = nn_tflm(acc, nn_get(q.multiplier, c), shift);
-    } else if (q.wide) {
-        y = nn_round64(acc * nn_get(q.multiplier, c) + nn_get(q.offset, c), shift, q.rounding);
+    } else if (q.wide) { /* modulo 2**64, as sums are: of product and sum only the sum is proved to fit */
+        const uint64_t product = (uint64_t)acc * (uint64_t)nn_get(q.multiplier, c);
+        y = nn_round64((int64_t)(product + (uint64_t)nn_get(q.offset, c)), shift, q.rounding);
     } else {
-        y = nn_round32((int32_t)acc * (int32_t)nn_get(q.multiplier, c) + (int32_t)nn_get(q.offset, c), shift, q.rounding);
+        const uint32_t product = (uint32_t)acc * (uint32_t)nn_get(q.multiplier, c);
+        y = nn_round32((int32_t)(product + (uint32_t)nn_get(q.offset, c)), shift, q.rounding);
     }
     if (q.wide_result) {
         y += q.output_offset;

@@ -14,7 +14,7 @@ from toolchain.ir import Graph, Tensor, ops
 from toolchain.ir.geometry import pool_counts
 from toolchain.ir.ops import Op, where
 from toolchain.ir.ranges import Range
-from toolchain.layout import SIZES, STAGES, Group, ctype
+from toolchain.layout import SIZES, STAGES, Function, ctype
 from toolchain.passes.plan import Plan
 
 from .names import field_name
@@ -58,24 +58,24 @@ def code(tensor: Tensor) -> str:
     return CODES[ctype(tensor.qtype)]
 
 
-def call(group: Group, c: Context) -> list[str]:
+def call(function: Function, c: Context) -> list[str]:
     """The statements of a function's body."""
-    head, rest = group.ops[0], group.ops[1:]
-    name = f"op{group.index}"
+    head, rest = function.ops[0], function.ops[1:]
+    name = f"op{function.index}"
     if isinstance(head, STAGES):
-        rest = group.ops
-    stages, by_channel = _stages(rest, name, group.ops[-1].output, c)
+        rest = function.ops
+    stages, by_channel = _stages(rest, name, function.ops[-1].output, c)
     match head:
         case ops.Requantize() | ops.Threshold() | ops.Lookup():
-            x, y = head.input, group.ops[-1].output
+            x, y = head.input, function.ops[-1].output
             rows, channels = (x.size // x.channels, x.channels) if by_channel else (1, x.size)
             return [f"nn_map({c.at(x)}, {code(x)}, {c.at(y)}, {rows}, {channels},", f"    {stages});"]
         case ops.Dense() | ops.Conv1D() | ops.Conv2D() | ops.DepthwiseConv2D():
-            return _mac(head, name, group.ops[-1].output, stages, c)
+            return _mac(head, name, function.ops[-1].output, stages, c)
         case ops.Add() | ops.Sub() | ops.Multiply():
-            return _binary(head, group.ops[-1].output, stages, by_channel, c)
+            return _binary(head, function.ops[-1].output, stages, by_channel, c)
         case ops.SumPool() | ops.MaxPool():
-            return _pool(head, name, group.ops[-1].output, stages, c)
+            return _pool(head, name, function.ops[-1].output, stages, c)
         case ops.Reshape() | ops.Transpose() | ops.UpSample() | ops.Pad() | ops.Concat():
             return _moves(head, c)
         case ops.ArgMax():

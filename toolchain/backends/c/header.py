@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from toolchain.ir import Graph, Tensor
-from toolchain.layout import ctype, groups
+from toolchain.layout import ctype, functions
 from toolchain.passes.plan import Plan
 
 from .names import check_names, field_name, macro_name
@@ -20,9 +20,9 @@ def header(graph: Graph, plan: Plan, banner: str) -> str:
     digest_bytes = ", ".join(f"0x{digest[i : i + 2]}" for i in range(0, 64, 2))
     notes = "".join(f"\n * note: {note.replace('*/', '* /')}" for note in graph.notes)
     reset = (
-        "Needed only to begin anew: states begin at"
+        "Needed only to begin anew: at first states have"
         if graph.states
-        else "This model keeps no state; does nothing but exist. States would go back to"
+        else "Does nothing here: this model keeps no state. Where there are states they get back"
     )
     return f"""{banner}
 
@@ -79,7 +79,7 @@ def debug_header(graph: Graph, plan: Plan, banner: str) -> str:
 #define MODEL_DEBUG_H
 #include "model.h"
 
-#define MODEL_OPS {len(groups(graph, plan))} /* generated functions: an op, or several fused into one */
+#define MODEL_OPS {len(functions(graph, plan))} /* generated functions: an op, or several fused into one */
 
 /* Runs functions 0 to stop - 1, and function k alone. */
 void model_run_until(const model_inputs *in, model_outputs *out, uint32_t stop);
@@ -121,9 +121,9 @@ def _constants(role: str, tensor: Tensor) -> str:
             f"#define {at}_SCALES {{{', '.join(map(_real, q.scales))}}}",
         ]
     lines += [
-        f"#define {at}_ZERO_POINT {number(q.zero_point)}",
-        f"#define {at}_MIN {number(q.min)}",
-        f"#define {at}_MAX {number(q.max)}",
+        f"#define {at}_ZERO_POINT {_in_brackets(q.zero_point)}",
+        f"#define {at}_MIN {_in_brackets(q.min)}",
+        f"#define {at}_MAX {_in_brackets(q.max)}",
     ]
     if role == "INPUT":
         macro, call, arg = "QUANTIZE", f"{at}_ZERO_POINT, {at}_MIN, {at}_MAX", "real"
@@ -134,6 +134,11 @@ def _constants(role: str, tensor: Tensor) -> str:
     else:
         lines.append(f"#define {at}_{macro}({arg}, scale) MODEL_{macro}({arg}, scale, {call})")
     return "\n".join(lines) + "\n"
+
+
+def _in_brackets(value: int) -> str:
+    """An integer constant that keeps its sign in any expression."""
+    return f"({number(value)})" if value < 0 else number(value)
 
 
 def _whole(value: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from toolchain.ir import Graph, State, Tensor
 from toolchain.ir.check import check_with_ranges
-from toolchain.layout import Group, copies, ctype, groups, nbytes, tensors
+from toolchain.layout import Function, copies, ctype, functions, nbytes, tensors
 from toolchain.passes.plan import Plan
 
 from .calls import Context, call, kernel
@@ -18,7 +18,7 @@ def source(graph: Graph, plan: Plan, banner: str) -> tuple[str, Tables, tuple[st
     """The text of model.c, its tables, and the kernel headers it includes."""
     tables = Tables(plan)
     context = Context(graph, plan, check_with_ranges(graph), tables)
-    found = groups(graph, plan)
+    found = functions(graph, plan)
     bodies = [_function(f, context) for f in found]  # first: they ask for the tables
     headers = sorted(
         {kernel(f.ops[0]) for f in found if f.ops} | ({"nn_move.h"} if graph.states or copies(graph) else set())
@@ -72,7 +72,7 @@ def _states(graph: Graph, tables: Tables) -> str:
     return "\n".join(lines)
 
 
-def _function(f: Group, c: Context) -> str:
+def _function(f: Function, c: Context) -> str:
     body = call(f, c) if f.ops else _finish(c)
     text = "\n".join(f"    {line}" for line in body)
     unused = [f"    (void){arg};" for arg in ("in", "out") if f"{arg}->" not in text]
@@ -103,7 +103,7 @@ def _copy(tensor: Tensor, x: str, y: str) -> list[str]:
     return [f"nn_copy({x}, {y}, {nbytes(tensor)});"]
 
 
-def _run(found: tuple[Group, ...]) -> str:
+def _run(found: tuple[Function, ...]) -> str:
     lines = ["void model_run(const model_inputs *in, model_outputs *out) {"]
     lines += [f"    {f.symbol}(in, out);" for f in found]
     lines += ["}", "", "void model_op(uint32_t k, const model_inputs *in, model_outputs *out) {", "    switch (k) {"]
@@ -119,7 +119,7 @@ def _run(found: tuple[Group, ...]) -> str:
     return "\n".join(lines)
 
 
-def _debug(graph: Graph, plan: Plan, found: tuple[Group, ...]) -> str:
+def _debug(graph: Graph, plan: Plan, found: tuple[Function, ...]) -> str:
     reset = "    nn_copy(&model_initial_states, &model_states, sizeof(model_states));\n" if graph.states else ""
     lines = [f"void model_reset_state(void) {{\n{reset}}}", ""]
     lines += [

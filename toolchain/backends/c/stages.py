@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from toolchain.errors import UnsupportedError
 from toolchain.ir import ops
-from toolchain.ir.ops import Rounding, where
+from toolchain.ir.ops import Rounding
 from toolchain.ir.ranges import Range
 from toolchain.ir.rounding import requantize, shift_right
 
@@ -122,10 +121,7 @@ def requantize_args(op: ops.Requantize, given: Range, name: str, tables: Tables)
         assert s.fits(64), "check leaves room for rounding"
     raw = _rounded(op, s)
     lo, hi = min(raw) + s.output_offset, max(raw) + s.output_offset
-    if lo < INT64[0] or hi > INT64[1]:
-        raise UnsupportedError(
-            where(op), f"results {lo}..{hi} before clamping need more than the 64 bits the C back end has"
-        )
+    assert INT64[0] <= lo and hi <= INT64[1], "check leaves room for output_offset"
     low, high = op.clamp
     narrow = all(INT32[0] <= v <= INT32[1] for v in (lo, hi, min(raw), max(raw), s.output_offset))
     narrow = narrow and low <= INT32[1] and high >= INT32[0]
