@@ -33,10 +33,11 @@ def progress(console: Console) -> Iterator[Callable[[str, float], None]]:
         yield lambda what, done: bars.update(task, description=what, completed=done)
 
 
-def table(*columns: str, right: Sequence[str] = ()) -> Table:
+def table(*columns: str, right: Sequence[str] = (), wrap: Sequence[str] = ()) -> Table:
+    """A column of `wrap` is folded where the terminal is narrow, so that no other is cut."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+        made.add_column(column, justify="right" if column in right else "left", no_wrap=column not in wrap)
     return made
 
 
@@ -87,6 +88,7 @@ def boards(console: Console, found: Sequence[Board]) -> None:
         "link",
         "part",
         right=("clock", "flash bytes", "RAM bytes"),
+        wrap=("part",),
     )
     for b in found:
         clock = f"{b.clock_hz / 1e6:g} MHz" if b.clock_hz else ""
