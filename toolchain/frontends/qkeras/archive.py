@@ -299,7 +299,7 @@ def _network(
     for name, entry in zip(names, entries, strict=True):
         node_calls = [tuple(_resolve(r, nested) for r in call) for call in calls.get(name, [])]
         full = (*scope, name)
-        kind = entry["class_name"]
+        kind = entry["class_name"].split(">")[-1]  # Keras 3 writes "qkeras>QDense" in .h5 files
         if kind in ("Sequential", "Functional", "Model"):
             if len(node_calls) != 1:
                 raise UnsupportedError(

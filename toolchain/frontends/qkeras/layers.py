@@ -18,6 +18,8 @@ from toolchain.frontends.qkeras.archive import Layer
 from toolchain.frontends.qkeras.values import ONE, Value, affine, align, clip, exact, scale_of, shorten, unify
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.geometry import same_padding
+from toolchain.ir.ops import Rounding
+from toolchain.ir.types import QType, bits_for
 
 ZERO = Fraction(0)
 
@@ -149,7 +151,7 @@ def _conv(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -> Value
     weight, bias = layer.weights["kernel"], layer.weights.get("bias")
     if "Batchnorm" in layer.class_name:
         params.check_axis(_ranked(layer, inputs[0]))
-        weight, bias = params.fold(layer, weight, c.keras, False, c.b.notes)
+        weight, bias = params.fold(layer, weight, False, c.b.notes)
     rank = weight.ndim - 2
     x = unify(c.b, inputs[0], name, f"layer {layer.name}")
     k = params.kernel(layer, weight, "kernel_quantizer", c.b.notes)
@@ -175,10 +177,11 @@ def _depthwise_acc(
 
 
 def _depthwise(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -> Value:
-    weight, vector = layer.weights["depthwise_kernel"], layer.weights.get("bias")
+    w = layer.weights  # Keras 3 calls a plain layer's variable "kernel"
+    weight, vector = w["depthwise_kernel"] if "depthwise_kernel" in w else w["kernel"], w.get("bias")
     if "Batchnorm" in layer.class_name:
         params.check_axis(_ranked(layer, inputs[0]))
-        weight, vector = params.fold(layer, weight, c.keras, True, c.b.notes)
+        weight, vector = params.fold(layer, weight, True, c.b.notes)
     bias = params.bias(layer, vector, c.b.notes)
     make, unit = _depthwise_acc(c, layer, inputs[0], weight, bias, name)
     return _finish(c, layer, make, unit, bias, name)
@@ -269,8 +272,8 @@ def _pool_rank(layer: Layer) -> int:
 
 def _max_pool(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -> Value:
     v, rank = inputs[0], _pool_rank(layer)
-    if any(s <= 0 for s in v.slope):  # a falling function would need the smallest
-        v = Value(exact(c.b, v, f"{name}_in", f"layer {layer.name}"))
+    if any(s < 0 for s in v.slope):
+        v = _rising(c, v, f"{name}_in")
     shape = v.shape
     if layer.class_name.startswith("Global"):
         pooled = c.b.max_pool(v.tensor, shape[:rank], shape[:rank], ((0, 0),) * rank, f"{name}_pool")
@@ -279,6 +282,17 @@ def _max_pool(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -> V
     strides = _spatial(layer, "strides", rank) if layer.config.get("strides") is not None else kernel
     pad = _padding(layer, shape, kernel, strides, (1,) * rank)
     return Value(c.b.max_pool(v.tensor, kernel, strides, pad, name), v.slope, v.intercept, v.lo, v.hi)
+
+
+def _rising(c: Context, v: Value, name: str) -> Value:
+    """The same function of a tensor whose falling channels are negated, so that the largest stays the largest."""
+    t = v.tensor
+    zero = t.qtype.zero_point
+    signs = [-1 if s < 0 else 1 for s in v.slope]
+    ends = [(x - zero) * s for x in c.b.range(t).whole for s in (-1, 1)]
+    qtype = QType.of(*bits_for(min(ends), max(ends)), t.qtype.scales, len(t.shape) - 1)
+    flipped = c.b.requantize(t, qtype, signs, [-zero * s for s in signs], [0] * len(signs), Rounding.FLOOR, name)
+    return Value(flipped, tuple(map(abs, v.slope)), v.intercept, v.lo, v.hi)
 
 
 def _pooled(c: Context, layer: Layer, v: Value, name: str, rank: int) -> Value:

@@ -179,9 +179,7 @@ def check_axis(layer: Layer) -> None:
         raise UnsupportedError(where(layer), f"BatchNormalization over axis {axes}", "only the last axis is supported")
 
 
-def fold(
-    layer: Layer, weight: np.ndarray, keras: int, depthwise: bool, notes: list[str]
-) -> tuple[np.ndarray, np.ndarray]:
+def fold(layer: Layer, weight: np.ndarray, depthwise: bool, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """QConv2DBatchnorm: the float32 kernel and bias that QKeras quantizes, operation by operation."""
     w: Mapping[str, np.ndarray] = layer.weights
     at = where(layer)
@@ -190,16 +188,14 @@ def fold(
     variance = np.asarray(w["moving_variance"], F32) + F32(layer.config.get("epsilon", 1e-3))
     inv = F32(1) / np.sqrt(variance)
     gamma = np.asarray(w["gamma"], F32) if "gamma" in w else None
-    inv_exact = inv  # TensorFlow's rsqrt differs from this by up to 4 units in the last place, by CPU
+    # TensorFlow's rsqrt (and 1/sqrt, which a compiled graph rewrites) differs from this by up to 4 units in the last place, by CPU
     if gamma is not None:
         inv = inv * gamma
     start = np.asarray(w["bias"], F32) if layer.config.get("use_bias") and "bias" in w else F32(0)
     vector = inv * (start - np.asarray(w["moving_mean"], F32)) + np.asarray(w["beta"], F32)
     shaped = inv.reshape(weight.shape[-2:]) if depthwise else inv
     folded = (shaped * np.asarray(weight, F32)).astype(F32)
-    if not (keras == 3 and not depthwise):
-        _near(layer, folded, vector, notes)
-    del inv_exact
+    _near(layer, folded, vector, notes)
     return folded, vector.astype(F32)
 
 
