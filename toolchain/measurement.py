@@ -159,7 +159,7 @@ def measure(
     if exact and link.count_kind != "none":
         profile = session.profile()
         per_op = [link.to_count(p.ticks, p.interrupts, hello) - link.to_count(p.overhead, 0, hello) for p in profile]
-    groups = layout.groups(refined, plan)
+    functions = layout.functions(refined, plan)
     return Measurement(
         board=board.name,
         graph=graph.digest(),
@@ -176,7 +176,7 @@ def measure(
         counter_hz=hello.counter_hz if link.count_kind == "counted" else None,
         runs=runs,
         macs=sum(macs(op) for op in graph.ops),
-        ops=tuple(OpCount(g.name, g.kind, g.macs, count) for g, count in zip(groups, per_op, strict=True)),
+        ops=tuple(_op_count(f, count) for f, count in zip(functions, per_op, strict=True)),
         arena_bytes=plan.arena_bytes,
         flash_bytes=image.sizes["flash_bytes"],
         ram_bytes=image.sizes["ram_bytes"],
@@ -216,6 +216,11 @@ def stored_dtype(slot: layout.TensorSlot) -> np.dtype[Any]:
     """As it lies in the device's memory: little-endian."""
     found: np.dtype[Any] = np.dtype(slot.ctype.removesuffix("_t")).newbyteorder("<")
     return found
+
+
+def _op_count(function: layout.Function, count: int | None) -> OpCount:
+    name = function.output.name if function.output else ""
+    return OpCount(name, function.kind, sum(map(macs, function.ops)), count)
 
 
 def _difference(sample: int, name: str, expected: Ints, got: Ints) -> Difference | None:
