@@ -20,6 +20,11 @@ NAMED = {
 MICROCONTROLLERS = [name for name in boards.names() if boards.load(name).backend == "c"]
 
 
+def test_what_is_known_by_file_name() -> None:
+    assert {"process", "qemu", "serial", "unicorn"} <= set(boards.modules("links"))
+    assert {"process", "cmsdk", "stm32_v1", "stm32_v2", "nrf51", "pl011", "16550"} <= set(boards.uarts())
+
+
 def test_the_boards_by_their_names() -> None:
     assert set(boards.names()) >= NAMED
 
@@ -79,17 +84,17 @@ MISTAKES = {
         "cortex-m4f, cortex-m7, cortex-m33, rv32imac"
     ),
     ('uart = "stm32_v1"', 'uart = "stm32_v3"'): (
-        "unknown uart 'stm32_v3'; did you mean 'stm32_v2'? known: process, cmsdk, stm32_v1, stm32_v2, nrf51, pl011, 16550"
+        f"unknown uart 'stm32_v3'; did you mean 'stm32_v2'? known: {', '.join(boards.uarts())}"
     ),
     ('counter = "dwt"', 'counter = "sistick"'): (
         "unknown counter 'sistick'; did you mean 'systick'? known: none, dwt, systick, mcycle, timer, fpga"
     ),
-    ('link = "serial"', 'link = "usb"'): "unknown link 'usb'; known: process, qemu, unicorn, serial, verilator",
+    ('link = "serial"', 'link = "usb"'): f"unknown link 'usb'; known: {', '.join(boards.modules('links'))}",
     (
         'link = "serial"',
         'link = "qemu"',
     ): "a qemu board needs a machine; add machine = '...' as qemu-system -M names it",
-    ('backend = "c"', 'backend = "C"'): "unknown backend 'C'; known: c, hls4ml, verilog",
+    ('backend = "c"', 'backend = "C"'): f"unknown backend 'C'; known: {', '.join(boards.modules('backends'))}",
     ('part = "STM32F446RET6"\n', ""): "key 'part' is missing; add part = ...",
     ("ram_bytes = 131_072", "ram_bytes = '128K'"): "ram_bytes is '128K', must be int; correct the file",
     ("ram_bytes = 131_072", "ram_bytes = 131"): (

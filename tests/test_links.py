@@ -139,17 +139,41 @@ def test_the_systick_wrap_race_is_won(board: str) -> None:
             assert count(link, session, result) == count(calm, quiet, quiet.run())
 
 
-def test_unicorn_counts_alike_when_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its clock stops the emulator in the midst of a run: nothing may be counted twice."""
-    counts = set()
+def test_unicorn_counts_alike_in_c_in_python_and_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock stops the emulator in the midst of a run: nothing may be counted twice, by either hook."""
+    counts, kinds = set(), set()
     for seconds in (10.0, 0.003, 0.001):
         monkeypatch.setattr(unicorn, "SLICE_S", seconds)
-        with sample.open_board("unicorn_m4") as link:
-            session = Session(link)
-            session.hello()
-            load(session, sample.inputs(), 30_000)
-            counts |= {count(link, session, session.run()) for _ in range(3)}
+        for library in (unicorn._library(), None):
+            monkeypatch.setattr(unicorn, "_library", lambda library=library: library)
+            with sample.open_board("unicorn_m4") as link:
+                session = Session(link)
+                session.hello()
+                load(session, sample.inputs(), 30_000)
+                counts |= {count(link, session, session.run()) for _ in range(3)}
+                kinds.add(type(link._counter))  # type: ignore[attr-defined]
+        monkeypatch.undo()
     assert len(counts) == 1, counts
+    assert kinds == ({unicorn.CCounter, unicorn.PythonCounter} if unicorn._library() else {unicorn.PythonCounter})
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_an_interrupt_from_the_keyboard_reaches_the_user(
+    compiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = broken("unicorn_m4", "for (volatile uint32_t i = 1; i != 0;) { }", tmp_path)
+    if not compiled:
+        monkeypatch.setattr(unicorn, "_library", lambda: None)
+    with open_link(image, boards.load("unicorn_m4")) as link:
+        session = Session(link)
+        session.hello(image)
+        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            session.run()
+        timer.join()
+        assert time.monotonic() - started < 5
 
 
 def test_instructions_from_ticks() -> None:

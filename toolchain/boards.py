@@ -139,7 +139,7 @@ def parse(name: str, text: str) -> Board:
 
 def _read(where: str, text: str) -> dict[str, Any]:
     try:
-        values = tomllib.loads(text)
+        values: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ToolchainError(where, f"is not TOML: {error}", "correct the file") from None
     fields = {field.name: field for field in dataclasses.fields(Board) if field.name != "name"}

@@ -7,12 +7,18 @@ emulator steps only inside `recv`, until the firmware has answered and polls an 
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 import struct
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from toolchain import tools
 from toolchain.boards import Board
 from toolchain.errors import MissingToolError, ToolchainError
 from toolchain.links import CountKind, Link
@@ -22,6 +28,110 @@ UART_DATA, UART_STATE = 0, 4
 STATE_RX_FULL = 2
 IDLE_POLLS = 3  # of the state with nothing read or written between: before sending, the firmware asks once
 SLICE_S = 0.2  # how often a long run looks at its deadline and at Ctrl-C
+
+
+def _length(code: bytes, at: int, size: int) -> int:
+    """Instructions in a block of Thumb code: 32 bits long where the first half-word begins 0b11101 or higher."""
+    count, end = 0, at + size
+    while at < end:
+        at += 4 if code[at + 1] >> 3 >= 29 else 2
+        count += 1
+    return count
+
+
+class PythonCounter:
+    """The instructions executed, by a hook on every block."""
+
+    def __init__(self, code: bytes, origin: int) -> None:
+        lengths: dict[tuple[int, int], int] = {}
+        count, last = 0, (0, 0)  # closure cells: the fastest variables Python has
+
+        def block(_uc: int, address: int, size: int, _user: int) -> None:
+            nonlocal count, last
+            try:
+                last = address, size
+                count += lengths[last]
+            except KeyError:
+                lengths[last] = _length(code, address - origin, size)
+                count += lengths[last]
+
+        def forget(pc: int) -> None:
+            nonlocal count
+            if last[0] == pc:
+                count -= lengths[last]
+
+        kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
+        self.callback: Any = kind(block)  # held here: C keeps only the pointer
+        self.user = ctypes.c_void_p()
+        self._count: Callable[[], int] = lambda: count
+        self._forget: Callable[[int], None] = forget
+
+    @property
+    def count(self) -> int:
+        return self._count()
+
+    def stopped(self, pc: int) -> None:
+        """A stop falls between a block's hook and the block: resumed, it is hooked, and would be counted, again."""
+        self._forget(pc)
+
+
+class _State(ctypes.Structure):
+    """block_counter of unicorn_count.c."""
+
+    _fields_ = (
+        ("count", ctypes.c_uint64),
+        ("last_address", ctypes.c_uint64),
+        ("last_length", ctypes.c_uint32),
+        ("outside", ctypes.c_uint32),
+        ("origin", ctypes.c_uint64),
+        ("bytes", ctypes.c_uint64),
+        ("code", ctypes.c_char_p),
+    )
+
+
+class CCounter:
+    """PythonCounter, compiled."""
+
+    def __init__(self, library: ctypes.CDLL, code: bytes, origin: int) -> None:
+        self._state = _State(origin=origin, bytes=len(code), code=code)
+        self._code = code  # held here: C keeps only the pointer
+        self.callback: Any = library.on_block
+        self.user = ctypes.byref(self._state)
+
+    @property
+    def count(self) -> int:
+        return int(self._state.count)
+
+    def stopped(self, pc: int) -> None:
+        """As PythonCounter.stopped."""
+        assert not self._state.outside, "code outside flash was executed"
+        if self._state.last_address == pc:
+            self._state.count -= self._state.last_length
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    """unicorn_count.c, compiled for this process; None where that cannot be done."""
+    source = Path(__file__).with_name("unicorn_count.c")
+    with tempfile.TemporaryDirectory(prefix="bitwright-unicorn-") as folder:
+        product = Path(folder) / "count.so"
+        try:
+            compiler = tools.compiler("host", "host")
+            argv = [
+                *compiler.argv,
+                *compiler.flags,
+                "-O2",
+                "-shared",
+                "-fPIC",
+                "-nostdlib",
+                str(source),
+                "-o",
+                str(product),
+            ]
+            subprocess.run(argv, check=True, capture_output=True, timeout=60)
+            return ctypes.CDLL(str(product))
+        except (ToolchainError, OSError, subprocess.SubprocessError):
+            return None
 
 
 class UnicornLink(Link):
@@ -35,8 +145,6 @@ class UnicornLink(Link):
             raise MissingToolError("unicorn", "not installed", "pip install unicorn, or use a qemu board") from None
         self.where, self._version = board.name, unicorn.__version__
         self._input, self._output = bytearray(), bytearray()
-        self._lengths: dict[tuple[int, int], int] = {}
-        self._failure: BaseException | None = None
         self._polls, self._idle = 0, False
         self._error_class = unicorn.UcError
         self._pc_register = arm_const.UC_ARM_REG_PC
@@ -51,58 +159,22 @@ class UnicornLink(Link):
         emulator.mmio_map(0xE000E000, 0x1000, _zero, None, _ignore, None)
         emulator.mmio_map(0xE0001000, 0x1000, self._dwt_read, None, self._dwt_write, None)
         self._cyccnt_base, self._dwt_control = 0, 0
-        self._hook_blocks(unicorn)
+        flash = bytes(emulator.mem_read(board.flash_origin, board.flash_bytes))
+        library = _library()
+        self._counter: PythonCounter | CCounter = (
+            CCounter(library, flash, board.flash_origin) if library else PythonCounter(flash, board.flash_origin)
+        )
+        self._hook_blocks(unicorn, self._counter)
         stack, self._pc = struct.unpack("<II", bytes(emulator.mem_read(board.flash_origin, 8)))
         emulator.reg_write(arm_const.UC_ARM_REG_SP, stack)
 
-    def _hook_blocks(self, unicorn: Any) -> None:
-        """unicorn's own Python hook costs 1 us a block, a bare ctypes one half of it."""
-        kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
-        lengths, measure, stop = self._lengths, self._measure, self._emulator.emu_stop
-        count, last = 0, (0, 0)  # closure cells: the fastest variables Python has
-
-        def block(_uc: int, address: int, size: int, _user: int) -> None:
-            nonlocal count, last
-            try:
-                last = address, size
-                count += lengths[last]
-            except KeyError:
-                count += measure(address, size)
-            except BaseException as error:  # KeyboardInterrupt: ctypes would print and forget it
-                self._failure = error
-                stop()
-
-        def forget_unexecuted(pc: int) -> None:
-            """A stop falls between a block's hook and the block: resumed, it is hooked, and would be counted, again."""
-            nonlocal count
-            if last[0] == pc:
-                count -= lengths[last]
-
-        self._count: Callable[[], int] = lambda: count
-        self._forget_unexecuted = forget_unexecuted
-        self._callback = kind(block)  # held: C keeps only the pointer
-        handle = ctypes.c_size_t()
+    def _hook_blocks(self, unicorn: Any, counter: PythonCounter | CCounter) -> None:
+        """Past unicorn's own Python binding, which wraps each callback in several calls."""
         add = unicorn.unicorn_py3.unicorn.uclib.uc_hook_add
-        code = add(
-            self._emulator._uch,
-            ctypes.byref(handle),
-            ctypes.c_int(unicorn.UC_HOOK_BLOCK),
-            self._callback,
-            ctypes.c_void_p(),
-            ctypes.c_uint64(1),
-            ctypes.c_uint64(0),
-        )
+        handle, everywhere = ctypes.c_size_t(), (ctypes.c_uint64(1), ctypes.c_uint64(0))
+        kind = ctypes.c_int(unicorn.UC_HOOK_BLOCK)
+        code = add(self._emulator._uch, ctypes.byref(handle), kind, counter.callback, counter.user, *everywhere)
         assert code == 0, code
-
-    def _measure(self, address: int, size: int) -> int:
-        """Instructions in a block of Thumb code: 32 bits long where the first half-word begins 0b11101 or higher."""
-        code = bytes(self._emulator.mem_read(address, size))
-        at = count = 0
-        while at < size:
-            at += 4 if code[at + 1] >> 3 >= 29 else 2
-            count += 1
-        self._lengths[address, size] = count
-        return count
 
     def _uart_read(self, _uc: Any, offset: int, _size: int, _user: Any) -> int:
         if offset == UART_STATE:
@@ -124,14 +196,14 @@ class UnicornLink(Link):
 
     def _dwt_read(self, _uc: Any, offset: int, _size: int, _user: Any) -> int:
         if offset == 4 and self._dwt_control & 1:
-            return (self._count() - self._cyccnt_base) & 0xFFFFFFFF
+            return (self._counter.count - self._cyccnt_base) & 0xFFFFFFFF
         return self._dwt_control if offset == 0 else 0
 
     def _dwt_write(self, _uc: Any, offset: int, _size: int, value: int, _user: Any) -> None:
         if offset == 0:
             self._dwt_control = value
         elif offset == 4:
-            self._cyccnt_base = self._count() - value
+            self._cyccnt_base = self._counter.count - value
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -157,17 +229,24 @@ class UnicornLink(Link):
         return data
 
     def _step(self, seconds: float) -> None:
+        failures: list[BaseException] = []
+
+        def lost(unraisable: Any) -> None:  # Ctrl-C lands in a callback, where ctypes would print and forget it
+            failures.append(unraisable.exc_value)
+            self._emulator.emu_stop()
+
+        before, sys.unraisablehook = sys.unraisablehook, lost
         try:
             self._emulator.emu_start(self._pc | 1, 0xFFFFFFFF, timeout=max(1, int(seconds * 1e6)))
         except self._error_class as error:
             at = self._emulator.reg_read(self._pc_register)
             raise ToolchainError(self.where, f"the emulated processor stopped at {at:#x}: {error}") from None
         finally:
+            sys.unraisablehook = before
             self._pc = self._emulator.reg_read(self._pc_register)
-            self._forget_unexecuted(self._pc)
-            if self._failure is not None:
-                failure, self._failure = self._failure, None
-                raise failure
+            self._counter.stopped(self._pc)
+        if failures:
+            raise failures[0]
 
     def close(self) -> None:
         self._input.clear()
