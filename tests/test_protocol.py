@@ -228,6 +228,24 @@ def test_a_wrong_crc_is_no_answer() -> None:
         session.read(0, 5)
 
 
+def misfit(kind: int, seq: int, payload: bytes, length: int) -> bytes:
+    """A frame whose CRC is right and whose length is not."""
+    body = protocol.HEADER.pack(kind, seq, length) + payload
+    return b"\0" + protocol.cobs_encode(body + struct.pack("<I", zlib.crc32(body))) + b"\0"
+
+
+def test_a_wrong_length_is_no_frame() -> None:
+    payload = struct.pack("<HI", 0, 0) + b"\x55" * 8
+    assert Decoder().feed(misfit(2, 1, payload, len(payload))) == [Frame(2, 1, payload)]
+    wrong = [misfit(2, 1, payload, length) for length in (0, len(payload) - 1, len(payload) + 1, 0xFFFF)]
+    assert Decoder().feed(b"".join(wrong)) == []
+    with sample.open_board("native") as link:
+        session = Session(link)
+        session.hello()
+        link.send(b"".join(wrong))
+        assert session.read(sample.X, 8) == bytes(8)
+
+
 def fault(session: Session, act: Callable[[Session], object]) -> str:
     with pytest.raises(ProtocolError) as caught:
         act(session)
