@@ -407,6 +407,22 @@ def test_a_corrupted_weight_is_caught(tmp_path: Path) -> None:
     np.testing.assert_array_equal(got["h"], expected["h"])
 
 
+@pytest.mark.parametrize("optimize", ["-O1", "-O2", "-O3", "-Os"])
+def test_no_call_is_dropped(tmp_path: Path, optimize: str) -> None:
+    """GCC 12.2 took a function that reads and writes the arena for one without effect; NN_FUNCTION says why and forbids it."""
+    b = GraphBuilder("dropped")
+    x = b.input("x", (30,), QType.of(16, True, 1))
+    acc = b.requantize(x, QType.of(40, True, 1), [1], [0], [0], Rounding.FLOOR, "acc")
+    small = b.requantize(acc, QType.of(8, False, 1), [2], [7], [3], Rounding.FLOOR, "small")
+    b.output(b.requantize(small, QType.of(8, True, 1), [1], [0], [0], Rounding.FLOOR, "y"))
+    b.output(b.requantize(acc, QType.of(8, True, 1), [1], [0], [0], Rounding.FLOOR, "z"))
+    graph, plan = unfused(b.graph())
+    inputs = {"x": np.arange(-300, 300).reshape(20, 30)}
+    expected, _ = reference.simulate(graph, inputs)
+    program = compile_native(model_files(graph, plan, "native")[0], tmp_path, [optimize])
+    np.testing.assert_array_equal(run_program(program, graph, inputs)["y"], expected["y"])
+
+
 COMPILERS = {
     "arm-none-eabi-gcc": ("-mcpu=cortex-m4", "-mthumb"),
     "arm-none-eabi-gcc -Os m0": ("-mcpu=cortex-m0", "-mthumb", "-Os"),

@@ -58,7 +58,7 @@ static const int8_t model_const_u[30] = {
 };
 
 /* conv2d+requantize+lookup: %acc -> %act -> %curve */
-static NN_NOINLINE void model_op0_conv2d(const model_inputs *in, model_outputs *out) {
+static NN_FUNCTION void model_op0_conv2d(const model_inputs *in, model_outputs *out) {
     (void)out;
     nn_conv(in->int_, model_const_w, (nn_param)NN_EACH(model_op0_bias, NN_S8), model_arena + 0,
         (nn_conv_shape){.in_h = 6, .in_w = 6, .out_h = 6, .out_w = 6, .k_h = 3, .k_w = 3, .stride_h = 1, .stride_w = 1, .dilation_h = 1, .dilation_w = 1, .in_c = 2, .out_c = 3, .top = 1, .left = 1, .groups = 1, .padded = 1, .zero_point = 3, .x_type = NN_U8, .w_type = NN_S8, .wide = 0},
@@ -68,7 +68,7 @@ static NN_NOINLINE void model_op0_conv2d(const model_inputs *in, model_outputs *
 }
 
 /* depthwiseconv2d+threshold: %deep -> %steps */
-static NN_NOINLINE void model_op1_depthwiseconv2d(const model_inputs *in, model_outputs *out) {
+static NN_FUNCTION void model_op1_depthwiseconv2d(const model_inputs *in, model_outputs *out) {
     (void)in;
     (void)out;
     nn_depthwise(model_arena + 0, model_const_v, (nn_param)NN_ALL(0), model_arena + 108,
@@ -78,7 +78,7 @@ static NN_NOINLINE void model_op1_depthwiseconv2d(const model_inputs *in, model_
 }
 
 /* maxpool: %most */
-static NN_NOINLINE void model_op2_maxpool(const model_inputs *in, model_outputs *out) {
+static NN_FUNCTION void model_op2_maxpool(const model_inputs *in, model_outputs *out) {
     (void)in;
     (void)out;
     nn_max_pool(model_arena + 108, model_arena + 0,
@@ -86,7 +86,7 @@ static NN_NOINLINE void model_op2_maxpool(const model_inputs *in, model_outputs 
 }
 
 /* sumpool: %mean */
-static NN_NOINLINE void model_op3_sumpool(const model_inputs *in, model_outputs *out) {
+static NN_FUNCTION void model_op3_sumpool(const model_inputs *in, model_outputs *out) {
     (void)in;
     (void)out;
     nn_sum_pool(model_arena + 0, model_arena + 12,
@@ -95,7 +95,7 @@ static NN_NOINLINE void model_op3_sumpool(const model_inputs *in, model_outputs 
 }
 
 /* pad: %padded */
-static NN_NOINLINE void model_op4_pad(const model_inputs *in, model_outputs *out) {
+static NN_FUNCTION void model_op4_pad(const model_inputs *in, model_outputs *out) {
     (void)in;
     (void)out;
     nn_fill(model_arena + 0, NN_S8, 6, 0);
@@ -104,7 +104,7 @@ static NN_NOINLINE void model_op4_pad(const model_inputs *in, model_outputs *out
 }
 
 /* transpose: %tall */
-static NN_NOINLINE void model_op5_transpose(const model_inputs *in, model_outputs *out) {
+static NN_FUNCTION void model_op5_transpose(const model_inputs *in, model_outputs *out) {
     (void)in;
     (void)out;
     nn_move(model_arena + 0, model_arena + 6,
@@ -112,7 +112,7 @@ static NN_NOINLINE void model_op5_transpose(const model_inputs *in, model_output
 }
 
 /* upsample: %same */
-static NN_NOINLINE void model_op6_upsample(const model_inputs *in, model_outputs *out) {
+static NN_FUNCTION void model_op6_upsample(const model_inputs *in, model_outputs *out) {
     (void)in;
     (void)out;
     nn_move(model_arena + 6, model_arena + 0,
@@ -120,7 +120,7 @@ static NN_NOINLINE void model_op6_upsample(const model_inputs *in, model_outputs
 }
 
 /* add+requantize: %total -> %after */
-static NN_NOINLINE void model_op7_add(const model_inputs *in, model_outputs *out) {
+static NN_FUNCTION void model_op7_add(const model_inputs *in, model_outputs *out) {
     (void)in;
     (void)out;
     nn_binary(model_arena + 0, model_states.h, model_arena + 0,
@@ -130,7 +130,7 @@ static NN_NOINLINE void model_op7_add(const model_inputs *in, model_outputs *out
 }
 
 /* dense: %score */
-static NN_NOINLINE void model_op8_dense(const model_inputs *in, model_outputs *out) {
+static NN_FUNCTION void model_op8_dense(const model_inputs *in, model_outputs *out) {
     (void)in;
     nn_dense(model_arena + 0, model_const_u, (nn_param)NN_ALL(0), out->score,
         (nn_dense_shape){.rows = 1, .in = 6, .out = 5, .x_type = NN_S8, .w_type = NN_S8, .wide = 0},
@@ -138,13 +138,13 @@ static NN_NOINLINE void model_op8_dense(const model_inputs *in, model_outputs *o
 }
 
 /* argmax: %class */
-static NN_NOINLINE void model_op9_argmax(const model_inputs *in, model_outputs *out) {
+static NN_FUNCTION void model_op9_argmax(const model_inputs *in, model_outputs *out) {
     (void)in;
     nn_argmax(out->score, NN_S16, out->class_, NN_U8, 1, 5);
 }
 
 /* finish: copies to outputs and states */
-static NN_NOINLINE void model_op10_finish(const model_inputs *in, model_outputs *out) {
+static NN_FUNCTION void model_op10_finish(const model_inputs *in, model_outputs *out) {
     (void)in;
     nn_copy(model_states.h, out->h, 6);
     nn_copy(model_arena + 0, model_states.h, 6);

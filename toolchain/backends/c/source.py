@@ -78,7 +78,7 @@ def _function(f: Function, c: Context) -> str:
     unused = [f"    (void){arg};" for arg in ("in", "out") if f"{arg}->" not in text]
     names = " -> ".join(f"%{op.output.name}" for op in f.ops) or "copies to outputs and states"
     return "\n".join(
-        [f"/* {f.kind}: {names} */", f"static NN_NOINLINE void {f.symbol}{SIGNATURE} {{", *unused, text, "}"]
+        [f"/* {f.kind}: {names} */", f"static NN_FUNCTION void {f.symbol}{SIGNATURE} {{", *unused, text, "}"]
     )
 
 
