@@ -43,7 +43,7 @@ _HOMES = {
     "Graph": "ir",
     "Image": "project",
     "LoadOptions": "options",
-    "Measurement": "measure",
+    "Measurement": "measurement",
     "Project": "project",
     "ToolchainError": "errors",
     **dict.fromkeys(("build", "emit", "load", "measure", "simulate"), "flow"),
