@@ -385,11 +385,11 @@ def pairs() -> dict[str, tuple[Callable[[Rng], Any], bool]]:
     }
 
 
-def draw_weights(model: Any, rng: Rng) -> None:
+def draw_weights(model: Any, rng: Rng, coarse: bool = True) -> None:
     for layer in model.layers:
-        folded = "Batchnorm" in type(layer).__name__  # on a coarse grid every folded weight could lie beside a tie
+        folded = not coarse or "Batchnorm" in type(layer).__name__  # on a coarse grid too many weights lie beside a tie
         if hasattr(layer, "layers"):
-            draw_weights(layer, rng)
+            draw_weights(layer, rng, coarse)
             continue
         new = []
         for v, w in zip(layer.weights, layer.get_weights(), strict=True):
@@ -504,7 +504,7 @@ def run(pair: str, models: int, draws: int, seed: int = 0) -> dict[str, Any]:
         keras.backend.clear_session()
         model = build(rng)
         for d in range(draws):
-            draw_weights(model, rng)
+            draw_weights(model, rng, exact)
             x = draw_inputs(model, rng)
             graph = front_end.load(model)
             met["models"] += 1

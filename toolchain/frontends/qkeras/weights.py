@@ -196,6 +196,7 @@ def _bits_auto(q: QuantizedBits, x: np.ndarray, where: str, notes: list[str]) ->
                 z = codes(scale)
         else:
             z = codes(scale)
+            _auto_tie(np.abs(xs) / scale, top - 0.6, where, notes)
     z, scale = _no_zero_scale(z, scale)
     return Codes(z.astype(np.int64), fractions(scale) * po2(q.integer), q.bits, True)
 
@@ -227,6 +228,8 @@ def _linear(q: QuantizedLinear, x: np.ndarray, where: str, notes: list[str]) -> 
             else np.max(x, axis=axes, keepdims=True) / span
         )
         scale = np.maximum(scale, EPS)
+        if q.alpha == "auto" and not sign_only:
+            _auto_tie(np.abs(x / scale), float(hi) - 0.6, where, notes)
         if q.alpha == "auto_po2":
             scale, last = _round_po2(scale, where, notes), None
             for _ in range(1 if sign_only else 5):
@@ -273,6 +276,15 @@ def _near_tie(v: np.ndarray, where: str, what: str, notes: list[str]) -> None:
             notes.append(note)
 
 
+def _auto_tie(v: np.ndarray, top: float, where: str, notes: list[str]) -> None:
+    """A compiled graph divides by a constant as a multiplication by its reciprocal: scales of 'auto' differ in the last bit."""
+    near = int((np.abs(v - np.floor(v) - F32(0.5)) < 1e-6 * np.maximum(v, 1))[v < top].sum())
+    if near:
+        notes.append(
+            f"{where}: {near} weights lie within float32 noise of a tie under alpha 'auto', where QKeras' eager and compiled results differ; run verify"
+        )
+
+
 def _ternary(q: Ternary, x: np.ndarray, where: str, notes: list[str]) -> Codes:
     if not isinstance(q.alpha, str):
         threshold = F32(0.33 if q.threshold is None else q.threshold)
@@ -283,6 +295,8 @@ def _ternary(q: Ternary, x: np.ndarray, where: str, notes: list[str]) -> Codes:
         scale = _round_po2(scale, where, notes)
     z = np.zeros_like(x)
     for _ in range(q.number_of_unrolls):
+        if q.alpha == "auto":
+            _auto_tie(np.abs(x / scale), 1.0, where, notes)
         v = scale * np.rint(x / scale)
         z = (np.abs(v) >= scale / F32(2)).astype(F32) * np.sign(x)
         scale = _least_squares(q.alpha, x, z, None, where, notes)
