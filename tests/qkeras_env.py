@@ -6,6 +6,7 @@ Its one rule: a framework that is not here is a skip with its reason, never a si
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import subprocess
 import sys
@@ -38,12 +39,9 @@ def missing(framework: str) -> str:
     """Why `framework` cannot be used here, or an empty string."""
     if framework == "qkeras-v3" and not (v3_folder() / "qkeras").is_dir():
         return f"qkeras-v3 is not in {v3_folder()} (pip install --no-deps --target that folder qkeras-v3; or set BITWRIGHT_QKERAS_V3)"
-    r = subprocess.run(
-        [sys.executable, "-c", "import qkeras"], env=env_of(framework), capture_output=True, text=True, check=False
-    )
-    return (
-        "" if r.returncode == 0 else f"{framework} cannot be imported: {(r.stderr.strip().splitlines() or ['?'])[-1]}"
-    )
+    modules = ("tensorflow", "keras") if framework == "qkeras-v3" else ("tensorflow", "tf_keras", "qkeras")
+    absent = [m for m in modules if importlib.util.find_spec(m) is None]
+    return f"{framework} needs {', '.join(absent)}, not installed here" if absent else ""
 
 
 def need(framework: str) -> None:

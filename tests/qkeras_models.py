@@ -385,11 +385,11 @@ def pairs() -> dict[str, tuple[Callable[[Rng], Any], bool]]:
     }
 
 
-def draw_weights(model: Any, rng: Rng) -> None:
+def draw_weights(model: Any, rng: Rng, coarse: bool = True) -> None:
     for layer in model.layers:
-        folded = "Batchnorm" in type(layer).__name__  # on a coarse grid every folded weight could lie beside a tie
+        folded = not coarse or "Batchnorm" in type(layer).__name__  # on a coarse grid too many weights lie beside a tie
         if hasattr(layer, "layers"):
-            draw_weights(layer, rng)
+            draw_weights(layer, rng, coarse)
             continue
         new = []
         for v, w in zip(layer.weights, layer.get_weights(), strict=True):
@@ -397,10 +397,12 @@ def draw_weights(model: Any, rng: Rng) -> None:
             if name == "moving_variance":
                 w = rng.uniform(0.1, 2, w.shape).astype(np.float32)
             elif name == "gamma":
-                sign = [1] if type(layer).__name__ == "QBatchNormalization" else [-1, 1, 1, 1]  # its relu_po2 makes 2**-32 of a negative one
+                sign = (
+                    [1] if type(layer).__name__ == "QBatchNormalization" else [-1, 1, 1, 1]
+                )  # its relu_po2 makes 2**-32 of a negative one
                 w = (rng.uniform(0.3, 1.5, w.shape) * rng.choice(sign, w.shape)).astype(np.float32)
             elif w.dtype == np.float32:
-                w = np.rint(rng.normal(0, 0.6, w.shape) * 16) / 16 if rng.random() < 0.5 and not folded or type(layer).__name__ in ("Dense", "Conv2D", "DepthwiseConv2D") else rng.normal(0, 0.6, w.shape)  # fmt: skip
+                w = np.rint(rng.normal(0, 0.6, w.shape) * 16) / 16 if (rng.random() < 0.5 and not folded) or type(layer).__name__ in ("Dense", "Conv2D", "DepthwiseConv2D") else rng.normal(0, 0.6, w.shape)  # fmt: skip
             new.append(np.asarray(w, dtype=v.dtype if isinstance(v.dtype, str) else v.dtype.name))
         if new:
             layer.set_weights(new)
@@ -424,7 +426,7 @@ def compare(graph: Any, model: Any, x: list[np.ndarray], exact: bool, met: dict[
         if not V3
         else [t.name for t in model.inputs]
     )
-    stored = samples.stored(graph, {n: v for n, v in zip(names, x, strict=True)})
+    stored = samples.stored(graph, dict(zip(names, x, strict=True)))
     ours, _ = simulate(graph, stored)
     live = model.predict(x, verbose=0, batch_size=BATCH)
     live = live if isinstance(live, list) else [live]
@@ -467,7 +469,9 @@ def beside_a_tie(graph: Any, name: str, values: dict[str, np.ndarray], whole: np
         return np.abs(whole - values[name]) <= 1
     x = values[op.input.name]
     d = np.abs(x).max() // 2**18 + 1
-    if isinstance(op, ops.Requantize):  # beside a half itself: a tiny slope is lost in float32 next to a large intercept
+    if isinstance(
+        op, ops.Requantize
+    ):  # beside a half itself: a tiny slope is lost in float32 next to a large intercept
         v = (x * np.array(op.multiplier, float) + np.array(op.offset, float)) / 2.0 ** np.array(op.shift, float)
         half = np.abs(np.abs(v - np.floor(v)) - (0.5 if op.rounding is ops.Rounding.HALF_EVEN else 1.0)) % 1.0
         if (np.minimum(half, 1 - half)[whole != values[name]] < 1e-5 * (1 + np.abs(v[whole != values[name]]))).all():
@@ -500,7 +504,7 @@ def run(pair: str, models: int, draws: int, seed: int = 0) -> dict[str, Any]:
         keras.backend.clear_session()
         model = build(rng)
         for d in range(draws):
-            draw_weights(model, rng)
+            draw_weights(model, rng, exact)
             x = draw_inputs(model, rng)
             graph = front_end.load(model)
             met["models"] += 1

@@ -14,8 +14,7 @@ import pytest
 
 from tests import qkeras_env
 from toolchain.errors import UnsupportedError
-from toolchain.frontends.qkeras import quantizers as Q
-from toolchain.frontends.qkeras import weights as W
+from toolchain.frontends.qkeras import quantizers, weights
 
 FRAMEWORKS = ("qkeras-0.9", "qkeras-v3")
 KERNEL_SHAPES = ((7, 5), (3, 3, 4, 8), (100, 33), (3, 3, 16, 1), (64,), (1000, 10), (5, 3, 70), (3, 3, 20, 72), (1, 1))
@@ -91,7 +90,7 @@ def linear_texts() -> list[tuple[str, str]]:
     return [(t, "kernel") for t in kernel] + [(t.replace(",alpha='auto'", ",alpha=0.25"), "value") for t in kernel]
 
 
-def probes(q: Q.Quantizer, rng: np.random.Generator) -> np.ndarray:
+def probes(q: quantizers.Quantizer, rng: np.random.Generator) -> np.ndarray:
     """Random values, every kind of exact tie (k + 1/2 of the step, of its double and of its half), zero, and far outside."""
     step = 2.0 ** -(getattr(q, "bits", 4) - 1 - getattr(q, "integer", 0))
     k = np.arange(-70, 70) + 0.5
@@ -113,15 +112,15 @@ def kernel(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 
 def cases() -> list[tuple[str, str, str, np.ndarray]]:
     rng = np.random.default_rng(7)
-    found = [(t, "value", "hard", probes(Q.parse(t, "l"), rng)) for t in activation_texts()]
+    found = [(t, "value", "hard", probes(quantizers.parse(t, "l"), rng)) for t in activation_texts()]
     soft = ("quantized_tanh(6)", "quantized_sigmoid(6)", "quantized_ulaw(5)", "quantized_relu(5,1,1)")
-    found += [(t, "value", s, probes(Q.parse(t, "l"), rng)) for t in soft for s in ("smooth", "real")]
+    found += [(t, "value", s, probes(quantizers.parse(t, "l"), rng)) for t in soft for s in ("smooth", "real")]
     found += [(t, "kernel", "hard", kernel(s, rng)) for t in kernel_texts() for s in KERNEL_SHAPES]
     found += [
         ("quantized_bits(5,1)", "array:[1.0,0.5,0.75]", "hard", kernel((40, 3), rng)),
         ("binary", "array:[2,0.5,1]", "hard", kernel((40, 3), rng)),
     ]
-    found += [("quantized_relu(6,2)", "bound:2.5", "hard", probes(Q.QuantizedRelu(6, 2), rng))]
+    found += [("quantized_relu(6,2)", "bound:2.5", "hard", probes(quantizers.QuantizedRelu(6, 2), rng))]
     return found
 
 
@@ -132,17 +131,19 @@ def run(framework: str, found: list[tuple[str, str, str, np.ndarray]], folder: P
     return dict(np.load(folder / "out.npz"))
 
 
-def ours(framework: str, text: str, role: str, sigmoid: str, x: np.ndarray) -> tuple[Q.Quantizer, W.Codes]:
-    q = Q.parse(text, "l", refit=framework == "qkeras-v3")
+def ours(
+    framework: str, text: str, role: str, sigmoid: str, x: np.ndarray
+) -> tuple[quantizers.Quantizer, weights.Codes]:
+    q = quantizers.parse(text, "l", refit=framework == "qkeras-v3")
     assert q is not None
     if role == "kernel":
-        q = Q.as_kernel(q, "l")
+        q = quantizers.as_kernel(q, "l")
     if role.startswith("array:"):
         q = type(q)(**{**q.__dict__, "alpha": tuple(json.loads(role[6:]))})
     if role.startswith("bound:"):
         q = type(q)(**{**q.__dict__, "is_quantized_clip": False, "relu_upper_bound": float(role[6:])})
     assert q is not None
-    return q, W.quantize(q, x, "l", [], sigmoid)  # type: ignore[arg-type]
+    return q, weights.quantize(q, x, "l", [], sigmoid)  # type: ignore[arg-type]
 
 
 def compare(
@@ -165,8 +166,8 @@ def compare(
             label
         )  # float32 has 24 bits
         if role == "kernel" and isinstance(getattr(q, "alpha", None), str):
-            factor = 2.0 ** (q.integer + 1 - q.bits) if isinstance(q, Q.QuantizedBits) else 1.0
-            if isinstance(q, Q.QuantizedLinear) and q.bits == 1 and q.keep_negative:
+            factor = 2.0 ** (q.integer + 1 - q.bits) if isinstance(q, quantizers.QuantizedBits) else 1.0
+            if isinstance(q, quantizers.QuantizedLinear) and q.bits == 1 and q.keep_negative:
                 factor = 0.5  # codes -1/2 and +1/2 are kept as -1 and +1
             told = np.broadcast_to(live[f"s{i}"], scale.shape).astype(np.float64) * factor
             np.testing.assert_array_equal(np.where(told == 0, scale, told), scale, err_msg=f"scale of {label}")
@@ -180,7 +181,7 @@ def compare(
     return met
 
 
-def near_tie(q: Q.Quantizer, x: np.ndarray) -> np.ndarray:
+def near_tie(q: quantizers.Quantizer, x: np.ndarray) -> np.ndarray:
     bits = getattr(q, "bits", 8)
     v = x.astype(np.float64) / 2.0 ** getattr(q, "integer", 0)
     p = np.tanh(v) * 2.0 ** (bits - 1) if getattr(q, "use_real_tanh", False) else 2.0**bits / (1.0 + np.exp(-v))
@@ -205,10 +206,15 @@ def test_codes_and_scales_equal_live_qkeras(framework: str, tmp_path: Path) -> N
 def test_a_wrong_rounding_rule_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison has teeth: half away from zero instead of half to even must fail it."""
     found = [
-        ("quantized_bits(6,1,alpha=1.0)", "value", "hard", probes(Q.QuantizedBits(6, 1), np.random.default_rng(0)))
+        (
+            "quantized_bits(6,1,alpha=1.0)",
+            "value",
+            "hard",
+            probes(quantizers.QuantizedBits(6, 1), np.random.default_rng(0)),
+        )
     ]
     live = run("qkeras-0.9", found, tmp_path)
-    monkeypatch.setattr(W.np, "rint", lambda v: np.sign(v) * np.floor(np.abs(v) + 0.5))
+    monkeypatch.setattr(weights.np, "rint", lambda v: np.sign(v) * np.floor(np.abs(v) + 0.5))
     with pytest.raises(AssertionError):
         compare("qkeras-0.9", found, live)
 
@@ -216,25 +222,25 @@ def test_a_wrong_rounding_rule_is_seen(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("quantized_bits(4,0,1)", Q.QuantizedBits(4, 0, True)),
-        ("quantized_bits(bits=4, alpha='auto_po2')", Q.QuantizedBits(4, alpha="auto_po2")),
-        ("quantized_tanh(6,0,1,1)", Q.QuantizedTanh(6, True, True)),
-        ("quantized_relu(4,-0,0,0.125)", Q.QuantizedRelu(4, 0, False, 0.125)),
-        ("stochastic_binary(alpha=1.0,temperature=7.0)", Q.Binary(alpha=1.0)),
-        ("ternary", Q.Ternary()),
-        ({"class_name": "quantized_bits", "config": {"bits": 3, "symmetric": True, "qnoise_factor": 1.0}}, Q.QuantizedBits(3, symmetric=True)),
+        ("quantized_bits(4,0,1)", quantizers.QuantizedBits(4, 0, True)),
+        ("quantized_bits(bits=4, alpha='auto_po2')", quantizers.QuantizedBits(4, alpha="auto_po2")),
+        ("quantized_tanh(6,0,1,1)", quantizers.QuantizedTanh(6, True, True)),
+        ("quantized_relu(4,-0,0,0.125)", quantizers.QuantizedRelu(4, 0, False, 0.125)),
+        ("stochastic_binary(alpha=1.0,temperature=7.0)", quantizers.Binary(alpha=1.0)),
+        ("ternary", quantizers.Ternary()),
+        ({"class_name": "quantized_bits", "config": {"bits": 3, "symmetric": True, "qnoise_factor": 1.0}}, quantizers.QuantizedBits(3, symmetric=True)),
         (
             {"module": "qkeras.quantizers", "class_name": "quantized_bits", "registered_name": "qkeras>quantized_bits",
              "config": {"bits": 3, "alpha": 1, "post_training_scale": None}},
-            Q.QuantizedBits(3, alpha=1.0, refit=True),
+            quantizers.QuantizedBits(3, alpha=1.0, refit=True),
         ),
-        ({"class_name": "quantized_relu", "config": {"bits": 3}, "__passive_serialization__": True}, Q.QuantizedRelu(3)),
-        ({"class_name": "quantized_bits", "config": {"bits": 2, "alpha": [[1.0, 0.5]]}}, Q.QuantizedBits(2, alpha=(1.0, 0.5))),
+        ({"class_name": "quantized_relu", "config": {"bits": 3}, "__passive_serialization__": True}, quantizers.QuantizedRelu(3)),
+        ({"class_name": "quantized_bits", "config": {"bits": 2, "alpha": [[1.0, 0.5]]}}, quantizers.QuantizedBits(2, alpha=(1.0, 0.5))),
         (None, None),
     ],
 )  # fmt: skip
-def test_every_written_form_is_read(text: object, value: Q.Quantizer | None) -> None:
-    assert Q.parse(text, "l") == value
+def test_every_written_form_is_read(text: object, value: quantizers.Quantizer | None) -> None:
+    assert quantizers.parse(text, "l") == value
 
 
 @pytest.mark.parametrize(
@@ -261,34 +267,34 @@ def test_every_written_form_is_read(text: object, value: Q.Quantizer | None) -> 
 )  # fmt: skip
 def test_refusals_name_the_layer_and_what_to_do(text: str, message: str) -> None:
     with pytest.raises(UnsupportedError) as e:
-        Q.parse(text, "c1")
+        quantizers.parse(text, "c1")
     assert str(e.value) == message
 
 
 def test_auto_alpha_is_for_weights_only() -> None:
     with pytest.raises(UnsupportedError) as e:
-        Q.as_activation(Q.parse("quantized_bits(4,0,alpha='auto')", "a1"), "a1")
+        quantizers.as_activation(quantizers.parse("quantized_bits(4,0,alpha='auto')", "a1"), "a1")
     assert (
         str(e.value)
         == "layer a1: alpha 'auto' on an activation makes the result depend on the other rows of the batch; give alpha as a number"
     )
     with pytest.raises(UnsupportedError, match="1 bit and alpha 'auto_po2' makes every weight 0 or NaN"):
-        Q.as_kernel(Q.parse("quantized_bits(1)", "a1"), "a1")
+        quantizers.as_kernel(quantizers.parse("quantized_bits(1)", "a1"), "a1")
 
 
 def test_powers_of_two_beyond_31_bits_are_refused() -> None:
-    q = Q.parse("quantized_po2(8)", "l")
+    q = quantizers.parse("quantized_po2(8)", "l")
     assert q is not None
     with pytest.raises(
         UnsupportedError, match=r"l: powers of two from 2\^-64 to 2\^0 need 66 stored bits; 31 are supported"
     ):
-        W.quantize(q, np.array([0.0, -1.0], np.float32), "l", [])
-    c = W.quantize(q, np.array([0.5, -1.0], np.float32), "l", [])
+        weights.quantize(q, np.array([0.0, -1.0], np.float32), "l", [])
+    c = weights.quantize(q, np.array([0.5, -1.0], np.float32), "l", [])
     assert c.codes.tolist() == [1, -2] and c.scale == Fraction(1, 2)
 
 
 def test_dyadic_values_are_exact_or_refused() -> None:
-    c = W.dyadic(np.array([0.75, -3.0, 0.0], np.float32), "l", "bias")
+    c = weights.dyadic(np.array([0.75, -3.0, 0.0], np.float32), "l", "bias")
     assert c.codes.tolist() == [3, -12, 0] and c.scale == Fraction(1, 4) and (c.bits, c.signed) == (5, True)
     with pytest.raises(UnsupportedError, match="bias needs 41 stored bits"):
-        W.dyadic(np.array([1.0, 2.0**-40], np.float32), "l", "bias")
+        weights.dyadic(np.array([1.0, 2.0**-40], np.float32), "l", "bias")

@@ -256,11 +256,11 @@ def simulate(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    from toolchain import report
-    from toolchain.verify import verify as run
+    from toolchain import flow, report
+    from toolchain.options import LoadOptions
 
     graph = _load(arguments)
-    found = run(arguments.model, graph, _read(arguments, graph, 256))
+    found = flow.verify(arguments.model, graph, _read(arguments, graph, 256), LoadOptions.from_text(arguments))
     _write_json(arguments, found.as_json())
     if arguments.json != "-":
         report.verification(_console(arguments), found)

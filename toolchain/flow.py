@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from toolchain.measurement import Measurement
     from toolchain.passes import Plan
     from toolchain.project import Image, Project
+    from toolchain.verify import Verification
 
 Progress = Callable[[str, float], None]  # what is being done, and how much of it, 0 to 1
 
@@ -65,6 +66,19 @@ def load(source: object, options: LoadOptions | None = None) -> Graph:
             raise ToolchainError(what, f"is no model that a front end reads ({known})")
         source = accepting[0].load(source, chosen)
     return check(source)
+
+
+def verify(source: object, graph: Graph, stored: dict[str, Ints], options: LoadOptions | None = None) -> Verification:
+    """Run the training framework on these stored inputs and compare it with the reference, tensor by tensor."""
+    from toolchain import verify as room
+
+    chosen = options or LoadOptions()
+    source = Path(source) if isinstance(source, str) else source
+    end = next((e for e in front_ends() if e.accepts(source)), None)
+    if end is None or not hasattr(end, "framework"):
+        what = str(source) if isinstance(source, Path) else type(source).__name__
+        raise ToolchainError(what, "no framework to compare with: its front end runs none", "verify a QKeras model")
+    return room.compare(graph, stored, end.framework(source, chosen, room.real_inputs(graph, stored, chosen)))
 
 
 def emit(graph: Graph, board: Board) -> Project:

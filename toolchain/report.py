@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from toolchain.ir import Graph
     from toolchain.measurement import Measurement
     from toolchain.project import Image
+    from toolchain.verify import Verification
 
 
 @contextmanager
@@ -152,3 +153,24 @@ def measurement(console: Console, m: Measurement) -> None:
     console.print(f"arena {m.arena_bytes:,} bytes, flash {m.flash_bytes:,} bytes, RAM {m.ram_bytes:,} bytes")
     r = m.round_trip_us
     console.print(f"round trip seen by the host: median {r.median:,} us, max {r.max:,} us (host clock, not latency)")
+
+
+def verification(console: Console, found: Verification) -> None:
+    """`bitwright verify`: one row a tensor, then the first difference."""
+    rows = table("tensor", "layer", "compared", "differ", "largest", "", right=("compared", "differ", "largest"))
+    for t in found.tensors:
+        kind = "as far as float32 goes" if t.beyond_float32 else ""
+        rows.add_row(t.tensor, t.layer, f"{t.compared:,}", f"{t.differ:,}", f"{t.largest}" if t.differ else "", kind)
+    console.print(rows)
+    for note in found.notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
+    first = found.first
+    if first is None or first.first is None:
+        total = sum(t.compared for t in found.tensors)
+        console.print(f"equal: {total:,} integers of {len(found.tensors)} tensors, {found.samples:,} samples")
+        return
+    at = first.first
+    where = f"layer {first.layer}, tensor {first.tensor}, index {list(at.index)}"
+    console.print(
+        f"first difference: {where}: framework {at.framework} ({at.framework_real!r}), graph {at.graph}", markup=False
+    )

@@ -5,7 +5,10 @@ Its one rule: QKeras' own arithmetic is reproduced, not guessed; what is not sup
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 from toolchain.frontends.qkeras import archive
 from toolchain.ir import Graph
@@ -26,3 +29,12 @@ def load(source: object, options: LoadOptions | None = None) -> Graph:
     from toolchain.frontends.qkeras.lowering import lower_model
 
     return lower_model(archive.read(source), options or LoadOptions()).graph
+
+
+def framework(
+    source: object, options: LoadOptions, reals: Mapping[str, np.ndarray]
+) -> dict[str, tuple[str, np.ndarray]]:
+    """For verify: what QKeras computes, by tensor of the graph: (layer, real values). Needs the framework installed."""
+    from toolchain.frontends.qkeras import oracle
+
+    return oracle.run(source, options, reals)

@@ -16,8 +16,20 @@ import numpy as np
 from toolchain.errors import UnsupportedError
 from toolchain.frontends.qkeras import weights
 from toolchain.frontends.qkeras.quantizers import (
-    Alpha, Binary, Function, QuantizedBits, QuantizedHswish, QuantizedLinear, QuantizedPo2, QuantizedRelu, QuantizedReluPo2, QuantizedSigmoid,
-    QuantizedTanh, QuantizedUlaw, Quantizer, Ternary,
+    Alpha,
+    Binary,
+    Function,
+    QuantizedBits,
+    QuantizedHswish,
+    QuantizedLinear,
+    QuantizedPo2,
+    QuantizedRelu,
+    QuantizedReluPo2,
+    QuantizedSigmoid,
+    QuantizedTanh,
+    QuantizedUlaw,
+    Quantizer,
+    Ternary,
 )  # fmt: skip
 from toolchain.frontends.qkeras.values import ONE, Value, affine, clip, exact, shorten
 from toolchain.ir import exact as proofs
@@ -212,7 +224,7 @@ def _magnitudes(q: QuantizedPo2 | QuantizedReluPo2, gain: Fraction = ONE) -> tup
             at = (po2(2 * e - 1), e % 2 == 0)
         else:
             at = (_sqrt2_power(e), True)
-        if limit is not None and (at[0] > limit or at[0] == limit and not at[1]):
+        if limit is not None and (at[0] > limit or (at[0] == limit and not at[1])):
             break
         if at[0] <= eps:
             exponents[-1] = e * factor

@@ -12,10 +12,10 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from toolchain.errors import ToolchainError, UnsupportedError
@@ -106,6 +106,8 @@ def _json(where: str, text: object) -> dict[str, Any]:
 
 
 def _read_h5(path: Path) -> Model:
+    import h5py
+
     where = str(path)
     try:
         with h5py.File(path, "r") as f:
@@ -161,6 +163,8 @@ def _h5_weights(where: str, group: Any, scope: tuple[str, ...], has_weights: boo
 
 
 def _read_keras(path: Path) -> Model:
+    import h5py
+
     where = str(path)
     try:
         with zipfile.ZipFile(path) as z:
@@ -217,13 +221,13 @@ class _StoreReader:
             )
         found = dict(zip(names, own, strict=False))
         for key, sub in group.items():
-            if key != "vars" and isinstance(sub, h5py.Group) and "vars" in sub and "Batchnorm" in class_name:
+            if key != "vars" and hasattr(sub, "keys") and "vars" in sub and "Batchnorm" in class_name:
                 inner = _variable_names("BatchNormalization", config, False)
                 found.update(zip(inner, self._numbered(sub["vars"]), strict=True))
         return found
 
     def _child(self, group: Any, name: str, class_name: str | None) -> Any:
-        children = group["layers"] if "layers" in group else {}
+        children = group.get("layers", {})
         named = False
         for child in children.values():
             label = child["vars"].attrs.get("name") if "vars" in child else None
@@ -247,7 +251,7 @@ class _StoreReader:
 
 def _variable_names(class_name: str, config: Mapping[str, Any], folded: bool) -> list[str]:
     """Names of a layer's own variables in the order its build() makes them (checked against live models in the tests)."""
-    bias = ["bias"] if config.get("use_bias") or folded else []
+    bias = ["bias"] if config.get("use_bias") else []
     if class_name.endswith("BatchNormalization") and not folded:
         names = ["gamma"] if config.get("scale", True) else []
         return [*names, *(["beta"] if config.get("center", True) else []), "moving_mean", "moving_variance"]
@@ -345,7 +349,7 @@ def _sequential(
         entries.insert(0, {"class_name": "InputLayer", "config": {"name": "input", "batch_shape": shape}})
         names.insert(0, "input")
     calls: dict[str, list[tuple[Ref, ...]]] = {names[0]: [()]}
-    for before, name in zip(names, names[1:], strict=False):
+    for before, name in pairwise(names):
         calls[name] = [(Ref(before),)]
     return calls, [Ref(names[0])], entries, names
 

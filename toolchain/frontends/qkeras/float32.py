@@ -6,6 +6,8 @@ experiment and held bit for bit by tests/test_qkeras_quantizers.py; it matters w
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 F32 = np.float32
@@ -45,7 +47,8 @@ def mean(a: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
         if k == 1
         else np.concatenate([_sum_rows(rows[:, :packed]), _sum(rows[:, packed:])])
     )
-    return (total / F32(n)).reshape([1 if i in axes else a.shape[i] for i in range(a.ndim)])
+    found: np.ndarray = (total / F32(n)).reshape([1 if i in axes else a.shape[i] for i in range(a.ndim)])
+    return found
 
 
 def _sum(rows: np.ndarray) -> np.ndarray:
@@ -66,10 +69,11 @@ def _sum_rows(rows: np.ndarray) -> np.ndarray:
     return total
 
 
-def _sum_all(v: np.ndarray) -> np.float32:
+def _sum_all(v: np.ndarray) -> Any:
     """InnerMostDimReducer: four packets interleaved, then a tree over the packet, then the rest."""
     if len(v) > LANES * 1024:
-        half = LANES * -(-(-(-len(v) // 2)) // LANES)
+        half = (len(v) + 1) // 2
+        half = (half + LANES - 1) // LANES * LANES
         return F32(_sum_all(v[:half]) + _sum_all(v[half:]))
     n, m = len(v) // (4 * LANES) * 4 * LANES, len(v) // LANES * LANES
     lanes = v[:n].reshape(-1, 4, LANES)

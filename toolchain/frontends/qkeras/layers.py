@@ -216,15 +216,12 @@ def _qactivation(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -
 
 def _keras_activation(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -> Value:
     q = params.quantizer(layer, "activation")
-    if (
-        isinstance(q, quantizers.Function)
-        and q.name in quantizers.FUNCTIONS
-        and isinstance(layer.config.get("activation"), str)
-    ):
-        if q.name == "hard_sigmoid":  # Keras' own is another function than QKeras'
-            raise UnsupportedError(
-                f"layer {layer.name}", "Keras' hard_sigmoid", "use QActivation('hard_sigmoid') or quantized_sigmoid"
-            )
+    if q == quantizers.Function("hard_sigmoid"):
+        raise UnsupportedError(
+            f"layer {layer.name}",
+            "Keras' own hard_sigmoid, another function than QKeras'",
+            "use QActivation('hard_sigmoid') or quantized_sigmoid",
+        )
     return _activation(c, layer, inputs[0], name)
 
 
@@ -333,7 +330,7 @@ def _average_pool(c: Context, layer: Layer, inputs: Sequence[Value], name: str) 
 def _merge(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -> Value:
     at = f"layer {layer.name}"
     kind = layer.class_name
-    if len(inputs) < 2 or kind == "Subtract" and len(inputs) != 2:
+    if len(inputs) < 2 or (kind == "Subtract" and len(inputs) != 2):
         raise UnsupportedError(at, f"{kind} of {len(inputs)} tensors", "give it two")
     if len({len(v.shape) for v in inputs}) > 1:
         raise UnsupportedError(

@@ -17,6 +17,7 @@ from toolchain.frontends.qkeras.layers import Context, lower
 from toolchain.frontends.qkeras.values import ONE, Value, exact, shorten
 from toolchain.ir import Graph
 from toolchain.ir.builder import GraphBuilder
+from toolchain.ir.ops import Rounding
 from toolchain.ir.types import QType, Tensor
 from toolchain.options import LoadOptions
 
@@ -89,18 +90,12 @@ def _output(b: GraphBuilder, v: Value, ref: Ref, context: Context) -> Tensor:
     name = ref.layer.replace("/", "_")
     host = context.host.get(ref.layer)
     single = host is not None
-    if any(t == v.tensor for t in b.inputs):  # an output of its own, so that inputs and outputs never share a name
-        v = (
-            Value(b.reshape(b.reshape(v.tensor, (v.tensor.size,), f"{name}_flat"), v.shape, f"{name}_out"))
-            if v.plain and len(v.shape) > 1
-            else v
-        )
     t = exact(b, v, f"{name}_out", f"output {ref.layer}", single=single)
     if single:
         what = "argmax is unchanged" if host == "softmax" else "it is monotone, so argmax is unchanged"
         b.notes.append(f"layer {ref.layer}: {host} is left to the host; output %{t.name} holds what it reads ({what})")
-    if t in b.outputs:
-        t = b.requantize(t, t.qtype, [1], [0], [0], activations.Rounding.FLOOR, f"{name}_copy")
+    if t in b.outputs or t in b.inputs:  # an output is a tensor of its own
+        t = b.requantize(t, t.qtype, [1], [0], [0], Rounding.FLOOR, f"{name}_copy")
     return t
 
 
@@ -178,7 +173,7 @@ def _input(
         what = "several quantizers read it" if len(kinds) > 1 else "its quantizer is no plain rounding"
         raise ToolchainError(where, f"{what}, so the model does not say its integers", TRY_INPUT)
     q = next(iter(kinds))
-    signed = first.signed or isinstance(q, quantizers.QuantizedRelu) and bool(q.negative_slope)
+    signed = first.signed or (isinstance(q, quantizers.QuantizedRelu) and bool(q.negative_slope))
     if isinstance(q, quantizers.QuantizedRelu) and q.negative_slope:
         raise ToolchainError(
             where, "its quantizer is no plain rounding, so the model does not say its integers", TRY_INPUT

@@ -48,14 +48,8 @@ def kernel(layer: Layer, weight: np.ndarray, key: str, notes: list[str], channel
     """Integers and one scale for each output channel. `channels_last` reshapes a depthwise [..., in, mult] to [..., in * mult]."""
     q = quantizer(layer, key, kernel=True)
     at = where(layer)
-    if q is None or isinstance(q, quantizers.Function) and q.name == "linear":
-        codes = weights.dyadic(weight, at, "a float32 weight tensor")
-        if codes.bits > MAX_FLOAT_WEIGHT_BITS:
-            raise UnsupportedError(
-                at,
-                f"weights without a quantizer that need {codes.bits} bits to be exact",
-                f"set {key}, or round them to {MAX_FLOAT_WEIGHT_BITS} bits",
-            )
+    if q is None or (isinstance(q, quantizers.Function) and q.name == "linear"):
+        codes = weights.dyadic(weight, at, "a weight tensor without a quantizer", MAX_FLOAT_WEIGHT_BITS)
     else:
         codes = weights.quantize(q, weight, at, notes)
         _check_ste(q, weight, codes, at)

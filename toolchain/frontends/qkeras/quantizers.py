@@ -10,11 +10,11 @@ import ast
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Union
+from typing import Any
 
 from toolchain.errors import UnsupportedError, nearest
 
-Alpha = Union[None, float, str, tuple[float, ...]]  # noqa: UP007 (an alias must work on 3.10 at run time)
+Alpha = float | str | tuple[float, ...] | None
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,10 @@ class Function:
     name: str
 
 
-Quantizer = Union[
-    QuantizedBits, QuantizedLinear, Binary, Ternary, QuantizedRelu, QuantizedPo2, QuantizedReluPo2, QuantizedTanh, QuantizedSigmoid,
-    QuantizedUlaw, QuantizedHswish, Function,
-]  # fmt: skip
+Quantizer = (
+    QuantizedBits | QuantizedLinear | Binary | Ternary | QuantizedRelu | QuantizedPo2 | QuantizedReluPo2 | QuantizedTanh | QuantizedSigmoid
+    | QuantizedUlaw | QuantizedHswish | Function
+)  # fmt: skip
 
 _PO2_TAIL = ("log2_rounding", "qnoise_factor", "var_name", "use_ste", "use_variables")
 # name -> (class, parameters in QKeras' positional order); what the class does not hold is checked and dropped
@@ -248,7 +248,7 @@ def _make(name: str, args: list[Any], kwargs: dict[str, Any], layer: str, refit:
     if cls is QuantizedBits:
         given["refit"] = refit
     values = {k: _convert(where, name, k, v) for k, v in given.items() if k in held}
-    quantizer = cls(**values)
+    quantizer: Quantizer = cls(**values)
     check(quantizer, layer, name)
     return quantizer
 
@@ -344,14 +344,12 @@ def check(q: Quantizer, layer: str, name: str) -> None:
         raise UnsupportedError(
             where, f"{name} with elements_per_scale={q.elements_per_scale}", "use one scale per output channel"
         )
-    if isinstance(q, (QuantizedRelu, QuantizedReluPo2)) and q.negative_slope:
-        if q.negative_slope < 0 or math.frexp(q.negative_slope)[0] != 0.5:
-            raise UnsupportedError(
-                where, f"{name} with negative_slope {q.negative_slope}", "it must be 0 or a power of two"
-            )
+    slope = q.negative_slope if isinstance(q, (QuantizedRelu, QuantizedReluPo2)) else 0.0
+    if slope and (slope < 0 or math.frexp(slope)[0] != 0.5):
+        raise UnsupportedError(where, f"{name} with negative_slope {slope}", "it must be 0 or a power of two")
     if isinstance(q, QuantizedRelu):
         n = q.bits - (q.negative_slope != 0)
-        if n < 1 or q.negative_slope and q.negative_slope * 2**n < 1:
+        if n < 1 or (q.negative_slope and q.negative_slope * 2**n < 1):
             raise UnsupportedError(
                 where,
                 f"{name} with {q.bits} bits and negative_slope {q.negative_slope} has half steps below zero",
@@ -359,7 +357,7 @@ def check(q: Quantizer, layer: str, name: str) -> None:
             )
         if not q.is_quantized_clip and q.relu_upper_bound is not None:
             cap = q.relu_upper_bound * 2.0 ** (n - q.integer)
-            if cap != int(cap) and cap < 2**n - 1 or cap < 0:
+            if (cap != int(cap) and cap < 2**n - 1) or cap < 0:
                 raise UnsupportedError(
                     where,
                     f"{name} with relu_upper_bound {q.relu_upper_bound} off the grid of {2.0 ** (q.integer - n)}",

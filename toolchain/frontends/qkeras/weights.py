@@ -15,8 +15,20 @@ import numpy as np
 from toolchain.errors import UnsupportedError
 from toolchain.frontends.qkeras import float32
 from toolchain.frontends.qkeras.quantizers import (
-    Alpha, Binary, Function, QuantizedBits, QuantizedHswish, QuantizedLinear, QuantizedPo2, QuantizedRelu, QuantizedReluPo2, QuantizedSigmoid,
-    QuantizedTanh, QuantizedUlaw, Quantizer, Ternary,
+    Alpha,
+    Binary,
+    Function,
+    QuantizedBits,
+    QuantizedHswish,
+    QuantizedLinear,
+    QuantizedPo2,
+    QuantizedRelu,
+    QuantizedReluPo2,
+    QuantizedSigmoid,
+    QuantizedTanh,
+    QuantizedUlaw,
+    Quantizer,
+    Ternary,
 )  # fmt: skip
 
 F32 = np.float32
@@ -35,7 +47,7 @@ class Codes:
     signed: bool
 
     @property
-    def values(self) -> np.ndarray:
+    def values(self) -> Any:
         """The exact values, as Fractions."""
         return self.codes.astype(object) * self.scale
 
@@ -63,7 +75,7 @@ def quantize(q: Quantizer, x: np.ndarray, where: str, notes: list[str], sigmoid:
     with np.errstate(all="ignore"):
         result = _quantize(q, x, where, notes, sigmoid)
     lo, hi = -(1 << result.bits - 1) if result.signed else 0, (1 << result.bits - int(result.signed)) - 1
-    assert result.codes.size == 0 or lo <= result.codes.min() and result.codes.max() <= hi, (
+    assert result.codes.size == 0 or (lo <= result.codes.min() and result.codes.max() <= hi), (
         q,
         result.bits,
         result.signed,
@@ -159,7 +171,7 @@ def _bits_auto(q: QuantizedBits, x: np.ndarray, where: str, notes: list[str]) ->
     m_i = F32(2.0**q.integer)
     xs = x / m_i
 
-    def codes(s: np.ndarray) -> np.ndarray:
+    def codes(s: np.ndarray) -> Any:
         v = np.floor(np.abs(xs) / s + F32(0.5))
         return np.sign(xs) * np.where(v < F32(top), v, F32(top))
 
@@ -184,6 +196,7 @@ def _bits_auto(q: QuantizedBits, x: np.ndarray, where: str, notes: list[str]) ->
                 z = codes(scale)
         else:
             z = codes(scale)
+            _auto_tie(np.abs(xs) / scale, top - 0.6, where, notes)
     z, scale = _no_zero_scale(z, scale)
     return Codes(z.astype(np.int64), fractions(scale) * po2(q.integer), q.bits, True)
 
@@ -203,7 +216,7 @@ def _linear(q: QuantizedLinear, x: np.ndarray, where: str, notes: list[str]) -> 
     else:
         lo, hi, shift = (-u + F32(q.symmetric) if q.keep_negative else F32(0)), u - F32(1), F32(0)
 
-    def codes(s: np.ndarray) -> np.ndarray:
+    def codes(s: np.ndarray) -> Any:
         return np.rint(np.clip(x / s, lo, hi) - shift) + shift
 
     if isinstance(q.alpha, str):
@@ -215,6 +228,8 @@ def _linear(q: QuantizedLinear, x: np.ndarray, where: str, notes: list[str]) -> 
             else np.max(x, axis=axes, keepdims=True) / span
         )
         scale = np.maximum(scale, EPS)
+        if q.alpha == "auto" and not sign_only:
+            _auto_tie(np.abs(x / scale), float(hi) - 0.6, where, notes)
         if q.alpha == "auto_po2":
             scale, last = _round_po2(scale, where, notes), None
             for _ in range(1 if sign_only else 5):
@@ -235,7 +250,7 @@ def _axes(scale_axis: int | None, ndim: int) -> tuple[int, ...]:
     return tuple(i for i in range(ndim) if i != keep)
 
 
-def _round_po2(s: np.ndarray, where: str, notes: list[str]) -> np.ndarray:
+def _round_po2(s: np.ndarray, where: str, notes: list[str]) -> Any:
     e = float32.log(np.asarray(s + EPS)) / LN2
     _near_tie(e, where, "the power-of-two scale", notes)
     return np.ldexp(F32(1), np.rint(e).astype(np.int32)).astype(F32)
@@ -243,7 +258,7 @@ def _round_po2(s: np.ndarray, where: str, notes: list[str]) -> np.ndarray:
 
 def _least_squares(
     alpha: Alpha, x: np.ndarray, q: np.ndarray, scale_axis: int | None, where: str, notes: list[str]
-) -> np.ndarray:
+) -> Any:
     if x.ndim > 1:
         axes = _axes(scale_axis, x.ndim)
         qx, qq = float32.mean(x * q, axes), float32.mean(q * q, axes)
@@ -261,6 +276,15 @@ def _near_tie(v: np.ndarray, where: str, what: str, notes: list[str]) -> None:
             notes.append(note)
 
 
+def _auto_tie(v: np.ndarray, top: float, where: str, notes: list[str]) -> None:
+    """A compiled graph divides by a constant as a multiplication by its reciprocal: scales of 'auto' differ in the last bit."""
+    near = int((np.abs(v - np.floor(v) - F32(0.5)) < 1e-6 * np.maximum(v, 1))[v < top].sum())
+    if near:
+        notes.append(
+            f"{where}: {near} weights lie within float32 noise of a tie under alpha 'auto', where QKeras' eager and compiled results differ; run verify"
+        )
+
+
 def _ternary(q: Ternary, x: np.ndarray, where: str, notes: list[str]) -> Codes:
     if not isinstance(q.alpha, str):
         threshold = F32(0.33 if q.threshold is None else q.threshold)
@@ -271,6 +295,8 @@ def _ternary(q: Ternary, x: np.ndarray, where: str, notes: list[str]) -> Codes:
         scale = _round_po2(scale, where, notes)
     z = np.zeros_like(x)
     for _ in range(q.number_of_unrolls):
+        if q.alpha == "auto":
+            _auto_tie(np.abs(x / scale), 1.0, where, notes)
         v = scale * np.rint(x / scale)
         z = (np.abs(v) >= scale / F32(2)).astype(F32) * np.sign(x)
         scale = _least_squares(q.alpha, x, z, None, where, notes)
@@ -281,7 +307,7 @@ def _ternary(q: Ternary, x: np.ndarray, where: str, notes: list[str]) -> Codes:
 # --- activations -----------------------------------------------------------------------------------------------------
 
 
-def _sigmoid(x: np.ndarray, kind: Sigmoid) -> np.ndarray:
+def _sigmoid(x: np.ndarray, kind: Sigmoid) -> Any:
     if kind == "real":
         return 1.0 / (1.0 + np.exp(-x.astype(np.float64)))
     return np.clip(F32(0.5 if kind == "hard" else 0.1875) * x + F32(0.5), F32(0), F32(1))
@@ -360,7 +386,7 @@ def _ulaw(q: QuantizedUlaw, x: np.ndarray, where: str, sigmoid: Sigmoid) -> Code
     return dyadic(y, where, "quantized_ulaw")
 
 
-def dyadic(y: np.ndarray, where: str, what: str) -> Codes:
+def dyadic(y: np.ndarray, where: str, what: str, most: int = 31) -> Codes:
     """Any float32 values as integers times one power of two, if 31 bits hold them."""
     y64 = np.asarray(y, dtype=np.float64)
     mantissa, exponent = np.frexp(y64)
@@ -373,10 +399,10 @@ def dyadic(y: np.ndarray, where: str, what: str) -> Codes:
     low = int((exponent.astype(np.int64) - 53 + trailing)[nonzero].min())
     top = int(exponent[nonzero].max())
     signed = bool((y64 < 0).any())
-    if top - low + int(signed) > 31:
+    if top - low + int(signed) > most:
         raise UnsupportedError(
             where,
             f"{what} needs {top - low + int(signed)} stored bits",
-            "31 are supported: quantize it, or round the values to a coarser grid",
+            f"{most} are supported: quantize it, or round the values to a coarser grid",
         )
     return _grid(np.rint(np.ldexp(y64, -low)), po2(low), top - low + int(signed), signed)
