@@ -130,7 +130,7 @@ def _writes_over(
     for tensor in inputs_of(op):
         root = alias.get(tensor.name, tensor.name)
         buffer = held.get(root)
-        if buffer is None or buffer.last > k or last.get(root, k) > k or tensor.shape != out.shape:
+        if buffer is None or last.get(root, k) > k or tensor.shape != out.shape:
             continue
         if SIZES[ctype(out.qtype)] <= SIZES[ctype(tensor.qtype)]:
             return buffer
