@@ -14,7 +14,8 @@ from tests import qkeras_env
 from toolchain import cli, flow, inputs, verify
 from toolchain.errors import ToolchainError
 from toolchain.frontends import qkeras
-from toolchain.ir import Graph, ops
+from toolchain.ir import Graph, QType, ops
+from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.types import Const
 from toolchain.options import LoadOptions
 from toolchain.reference import trace
@@ -57,6 +58,38 @@ def test_equal_is_equal_and_a_corrupted_weight_is_located() -> None:
     assert at.framework != at.graph and at.framework_real == right["conv2"][1][at.index]
     text = json.loads(json.dumps(wrong.as_json()))
     assert text["equal"] is False and text["tensors"][3]["first"]["index"] == list(at.index)
+
+
+def test_values_between_two_steps_are_off_the_grid() -> None:
+    """A framework that computes 3.4 steps where the graph says 3 is not equal, though it rounds to the same integer."""
+    graph = qkeras.load(DIGITS, LoadOptions())
+    stored = inputs.made_up(graph, 2)
+    right = told(graph, stored)
+    layer, real = right["logits"]
+    shifted = real.copy()
+    shifted[1, 4] += 0.4 * float(graph.outputs[0].qtype.scales[0])
+    found = verify.compare(graph, stored, {**right, "logits": (layer, shifted)})
+    assert not found.equal
+    assert found.first is not None and found.first.first is not None
+    assert (found.first.tensor, found.first.differ, found.first.off_grid) == ("logits", 0, 1)
+    assert found.first.first.index == (1, 4)
+
+
+def test_only_what_float32_cannot_hold_is_owed_to_it() -> None:
+    b = GraphBuilder("wide")
+    x = b.input("x", (1,), QType(28, True))
+    b.output(b.reshape(x, (1, 1), "y"))
+    graph = b.graph()
+    stored = {"x": np.array([[1 << 26], [100]])}
+    one_off = np.array([[[(1 << 26) + 1]], [[100]]], np.float64)
+    found = verify.compare(graph, stored, {"y": ("y", one_off)})
+    assert (found.equal, found.owed_to_float32, found.tensors[0].differ) == (True, 1, 1)
+    far_off = np.array([[[(1 << 26) + 100]], [[100]]], np.float64)
+    found = verify.compare(graph, stored, {"y": ("y", far_off)})
+    assert (found.equal, found.owed_to_float32, found.tensors[0].differ) == (False, 0, 1)
+    small = {"x": np.array([[1 << 22], [100]])}
+    found = verify.compare(graph, small, {"y": ("y", np.array([[[(1 << 22) + 1]], [[100]]], np.float64))})
+    assert (found.equal, found.owed_to_float32, found.tensors[0].differ) == (False, 0, 1)
 
 
 def test_a_framework_of_another_shape_is_named() -> None:

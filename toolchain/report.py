@@ -157,17 +157,19 @@ def measurement(console: Console, m: Measurement) -> None:
 
 def verification(console: Console, found: Verification) -> None:
     """`bitwright verify`: one row a tensor, then the first difference."""
-    rows = table("tensor", "layer", "compared", "differ", "largest", "", right=("compared", "differ", "largest"))
+    numbers = ("compared", "differ", "owed to float32", "off the grid", "largest")
+    rows = table("tensor", "layer", *numbers, right=numbers)
     for t in found.tensors:
-        kind = "as far as float32 goes" if t.beyond_float32 else ""
-        rows.add_row(t.tensor, t.layer, f"{t.compared:,}", f"{t.differ:,}", f"{t.largest}" if t.differ else "", kind)
+        counts = (t.compared, t.differ, t.owed_to_float32, t.off_grid, t.largest)
+        rows.add_row(t.tensor, t.layer, *(f"{c:,}" if c else "" for c in counts))
     console.print(rows)
     for note in found.notes:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     first = found.first
     if first is None or first.first is None:
         total = sum(t.compared for t in found.tensors)
-        console.print(f"equal: {total:,} integers of {len(found.tensors)} tensors, {found.samples:,} samples")
+        but = f" but for {found.owed_to_float32:,} that float32 cannot hold" if found.owed_to_float32 else ""
+        console.print(f"equal: {total:,} integers of {len(found.tensors)} tensors, {found.samples:,} samples{but}")
         return
     at = first.first
     where = f"layer {first.layer}, tensor {first.tensor}, index {list(at.index)}"
