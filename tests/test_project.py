@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests import sample
-from toolchain import boards, firmware, project, tools
+from toolchain import boards, project, tools
 from toolchain.errors import ToolchainError
 from toolchain.project import Image, Project
 
@@ -201,34 +200,3 @@ def test_what_does_not_fit_does_not_link(tmp_path: Path) -> None:
     assert "variables and stack do not fit the RAM of this board" in said(
         lambda: big.build(tmp_path / "p", sample.Toolbox(None))
     )
-
-
-def test_templates_compile_alone_and_need_no_libc(tmp_path: Path) -> None:
-    """Every undefined symbol of the bare-metal objects is another object's, a linker symbol, or the compiler's own."""
-    if not tools.find("arm-none-eabi-gcc").path:
-        pytest.skip("arm-none-eabi-gcc is missing")
-    made = sample.project("qemu_mps2_an386")
-    root = made.write(tmp_path / "p")
-    compiler = tools.compiler("arm", "cortex-m4f", "gcc")
-    names = [name for name in made.files if name.endswith(".c")]
-    flags = ["-std=c99", "-pedantic", *firmware.WARNINGS, "-O2", "-I.", "-Ifirmware", "-Iports", "-Iports/include"]
-    for name in names:
-        argv = [
-            *compiler.argv,
-            *compiler.flags,
-            *flags,
-            '-DPROJECT_DIGEST="' + "0" * 64 + '"',
-            "-c",
-            name,
-            "-o",
-            f"{name}.o",
-        ]
-        done = subprocess.run(argv, cwd=root, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    nm = compiler.argv[0].removesuffix("gcc") + "nm"
-    out = subprocess.run([nm, *(f"{name}.o" for name in names)], cwd=root, capture_output=True, text=True, check=True)
-    symbols = [line.split() for line in out.stdout.splitlines() if line and not line.endswith(":")]
-    defined = {s[-1] for s in symbols if s[-2] != "U"}
-    wanted = {s[-1] for s in symbols if s[-2] == "U"} - defined
-    assert wanted <= {"_sidata", "_sdata", "_edata", "_sbss", "_ebss", "_estack", "_stack_bottom"}
-    assert not [name for name in defined | wanted if name.startswith(("__aeabi_f", "__aeabi_d", "malloc", "printf"))]
