@@ -116,3 +116,23 @@ def test_sources_use_no_float_and_no_heap() -> None:
     for path in sorted(PORTS.parent.rglob("*.[ch]")):
         code = re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.DOTALL)
         assert not re.search(r"\b(float|double|malloc|calloc|free|printf)\b", code), path
+
+
+def test_no_library_is_needed(tmp_path: Path) -> None:
+    """Every undefined symbol of the firmware's objects is another object's or a linker symbol."""
+    if not tools.find("arm-none-eabi-gcc").path:
+        pytest.skip("arm-none-eabi-gcc is missing")
+    made = sample.project("qemu_mps2_an386")
+    root = made.write(tmp_path / "p")
+    compiler = tools.compiler("arm", "cortex-m4f", "gcc")
+    names = [name for name in made.files if name.endswith(".c")]
+    argv = [*compiler.argv, *compiler.flags, "-std=c99", "-O2", "-I.", "-Ifirmware", "-Iports", "-Iports/include"]
+    subprocess.run([*argv, '-DPROJECT_DIGEST="' + "0" * 64 + '"', "-c", *names], cwd=root, check=True)
+    nm = compiler.argv[0].removesuffix("gcc") + "nm"
+    objects = [path.name for path in root.glob("*.o")]
+    out = subprocess.run([nm, *objects], cwd=root, capture_output=True, text=True, check=True)
+    symbols = [line.split() for line in out.stdout.splitlines() if line and not line.endswith(":")]
+    defined = {s[-1] for s in symbols if s[-2] != "U"}
+    wanted = {s[-1] for s in symbols if s[-2] == "U"} - defined
+    assert len(objects) == len(names)
+    assert wanted <= {"_sidata", "_sdata", "_edata", "_sbss", "_ebss", "_estack", "_stack_bottom"}
