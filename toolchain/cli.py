@@ -27,7 +27,9 @@ WIDTH = 160  # of tables that go to a file or a pipe
 def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
-        return int(arguments.run(arguments))
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()  # here, where a closed pipe is caught
+        return code
     except ToolchainError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -196,8 +198,12 @@ def _console(arguments: argparse.Namespace) -> Console:
     """Where people read: standard output, or standard error when that carries JSON."""
     from rich.console import Console
 
-    made = Console(stderr=arguments.json == "-", highlight=False, soft_wrap=True)
-    return made if made.is_terminal else Console(file=made.file, highlight=False, soft_wrap=True, width=WIDTH)
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # main's to answer: rich would exit with 1, which here means that outputs differ
+
+    made = Screen(stderr=arguments.json == "-", highlight=False, soft_wrap=True)
+    return made if made.is_terminal else Screen(file=made.file, highlight=False, soft_wrap=True, width=WIDTH)
 
 
 def _write_json(arguments: argparse.Namespace, data: object) -> None:
