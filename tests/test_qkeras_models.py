@@ -1,7 +1,7 @@
 """Whole QKeras models against live predict, in both frameworks: every layer kind with every quantizer, integers compared.
 
-The quick run takes a few models of each pair; BITWRIGHT_FULL=1 takes 200 (about two hours on two cores). What a run
-never met (ties of both signs, saturation) it has not tested, so that is counted and asserted too.
+The quick run takes two models of each pair, most of them eagerly; BITWRIGHT_FULL=1 takes 200 of each, compiled (an hour
+or two). What a run never met (ties of both signs, saturation) it has not tested, so that is counted and asserted too.
 """
 
 from __future__ import annotations
