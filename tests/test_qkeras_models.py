@@ -24,7 +24,7 @@ from toolchain.options import LoadOptions
 from toolchain.reference import simulate, trace
 
 FULL = bool(os.environ.get("BITWRIGHT_FULL"))
-MODELS, DRAWS = (20, 10) if FULL else (1, 2)
+MODELS, DRAWS = (10, 20) if FULL else (1, 2)
 DIGITS = qkeras_env.ROOT / "examples" / "digits"
 
 
