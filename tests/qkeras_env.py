@@ -24,7 +24,7 @@ QUIET = {
 
 
 def v3_folder() -> Path:
-    return Path(os.environ.get("BITWRIGHT_QKERAS_V3", ROOT / ".venv" / "qkeras-v3"))
+    return Path(os.environ.get("BITWRIGHT_QKERAS_V3", Path(sys.prefix) / "overlays" / "qkeras3"))
 
 
 def env_of(framework: str) -> dict[str, str]:
@@ -38,7 +38,7 @@ def env_of(framework: str) -> dict[str, str]:
 def missing(framework: str) -> str:
     """Why `framework` cannot be used here, or an empty string."""
     if framework == "qkeras-v3" and not (v3_folder() / "qkeras").is_dir():
-        return f"qkeras-v3 is not in {v3_folder()} (pip install --no-deps --target that folder qkeras-v3; or set BITWRIGHT_QKERAS_V3)"
+        return f"qkeras-v3 is not in {v3_folder()}; python3 scripts/setup.py full puts it there"
     modules = ("tensorflow", "keras") if framework == "qkeras-v3" else ("tensorflow", "tf_keras", "qkeras")
     absent = [m for m in modules if importlib.util.find_spec(m) is None]
     return f"{framework} needs {', '.join(absent)}, not installed here" if absent else ""

@@ -298,3 +298,10 @@ def test_dyadic_values_are_exact_or_refused() -> None:
     assert c.codes.tolist() == [3, -12, 0] and c.scale == Fraction(1, 4) and (c.bits, c.signed) == (5, True)
     with pytest.raises(UnsupportedError, match="bias needs 41 stored bits"):
         weights.dyadic(np.array([1.0, 2.0**-40], np.float32), "l", "bias")
+
+
+def test_a_kernel_without_alpha_is_what_qkeras_silently_makes_of_it() -> None:
+    q = quantizers.QuantizedBits(4, 0)
+    assert quantizers.as_kernel(q, "l") == quantizers.QuantizedBits(4, 0, symmetric=True, alpha="auto_po2")
+    assert quantizers.as_kernel(quantizers.Ternary(), "l") == quantizers.Ternary(alpha="auto_po2")
+    assert quantizers.as_activation(q, "l") == q

@@ -372,7 +372,7 @@ def _hswish(b: GraphBuilder, v: Value, q: QuantizedHswish, name: str, where: str
     if len(columns) > 1 or t.qtype.bits > MAX_LOOKUP_BITS:
         raise UnsupportedError(
             where,
-            f"quantized_hswish of {t.qtype.bits} bits is not monotone",
+            f"quantized_hswish is not monotone, and its input has {t.qtype.bits} bits and {len(columns)} scales",
             f"quantize its input to {MAX_LOOKUP_BITS} bits or fewer with one scale",
         )
     (part,) = parts(QuantizedBits(q.bits, q.integer, q.symmetric, True, q.alpha), where, "hard")

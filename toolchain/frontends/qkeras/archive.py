@@ -54,6 +54,7 @@ class Model:
     inputs: tuple[Ref, ...]
     outputs: tuple[Ref, ...]
     keras: int  # major version of the Keras that wrote it: 2 (QKeras 0.9.0) or 3 (qkeras-v3)
+    sigmoid: str | None = None  # QKeras' process-wide internal sigmoid, known for a live model only
 
     def layer(self, name: str) -> Layer:
         return next(layer for layer in self.layers if layer.name == name)

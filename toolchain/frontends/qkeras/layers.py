@@ -29,6 +29,7 @@ class Context:
     b: GraphBuilder
     keras: int
     sigmoid: str
+    assumed: bool  # the sigmoid is an option's, not known from the model
     host: dict[str, str] = field(default_factory=dict)  # layers left to the host, with what they are
 
 
@@ -60,11 +61,33 @@ def _activation(c: Context, layer: Layer, v: Value, name: str) -> Value:
         return v
     if isinstance(q, quantizers.Function) and q.name in ("softmax", "sigmoid", "tanh"):
         return _to_host(c, layer, v, q.name)
+    if isinstance(q, quantizers.Function) and q.name in quantizers.FUNCTIONS and not layer.class_name.startswith("Q"):
+        raise UnsupportedError(
+            f"layer {layer.name}",
+            f"Keras' own {q.name}, another function than QKeras'",
+            f"use QActivation({q.name!r}) or a quantizer",
+        )
+    if c.assumed and _uses_internal_sigmoid(q):
+        note = f"QKeras' internal sigmoid is not saved: {c.sigmoid!r} is assumed (--sigmoid says otherwise)"
+        if note not in c.b.notes:
+            c.b.notes.append(note)
     if isinstance(q, quantizers.QuantizedRelu) and q.relu_upper_bound is not None and q.is_quantized_clip:
         c.b.notes.append(
             f"layer {layer.name}: relu_upper_bound {q.relu_upper_bound} is ignored, as QKeras does when it reloads this file"
         )
     return activations.apply(c.b, v, q, name, f"layer {layer.name}", c.sigmoid)
+
+
+def _uses_internal_sigmoid(q: quantizers.Quantizer) -> bool:
+    match q:
+        case quantizers.QuantizedTanh():
+            return not q.use_real_tanh
+        case quantizers.QuantizedSigmoid():
+            return not q.use_real_sigmoid
+        case quantizers.QuantizedRelu():
+            return q.use_sigmoid
+        case _:
+            return isinstance(q, quantizers.QuantizedUlaw)
 
 
 def _to_host(c: Context, layer: Layer, v: Value, what: str) -> Value:
@@ -211,17 +234,6 @@ def _batch_norm(c: Context, layer: Layer, inputs: Sequence[Value], name: str) ->
 
 
 def _qactivation(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -> Value:
-    return _activation(c, layer, inputs[0], name)
-
-
-def _keras_activation(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -> Value:
-    q = params.quantizer(layer, "activation")
-    if q == quantizers.Function("hard_sigmoid"):
-        raise UnsupportedError(
-            f"layer {layer.name}",
-            "Keras' own hard_sigmoid, another function than QKeras'",
-            "use QActivation('hard_sigmoid') or quantized_sigmoid",
-        )
     return _activation(c, layer, inputs[0], name)
 
 
@@ -430,7 +442,7 @@ TABLE: dict[str, Lower] = {
     "QDense": _dense, "Dense": _dense, "QConv1D": _conv, "Conv1D": _conv, "QConv2D": _conv, "Conv2D": _conv,
     "QDepthwiseConv2D": _depthwise, "DepthwiseConv2D": _depthwise, "QSeparableConv2D": _separable, "SeparableConv2D": _separable,
     "QConv2DBatchnorm": _conv, "QDepthwiseConv2DBatchnorm": _depthwise, "QBatchNormalization": _batch_norm, "BatchNormalization": _batch_norm,
-    "QActivation": _qactivation, "Activation": _keras_activation, "ReLU": _relu_layer, "LeakyReLU": _relu_layer, "Softmax": _softmax,
+    "QActivation": _qactivation, "Activation": _qactivation, "ReLU": _relu_layer, "LeakyReLU": _relu_layer, "Softmax": _softmax,
     "QAveragePooling2D": _average_pool, "QGlobalAveragePooling2D": _average_pool,
     "MaxPooling1D": _max_pool, "MaxPooling2D": _max_pool, "GlobalMaxPooling1D": _max_pool, "GlobalMaxPooling2D": _max_pool,
     "AveragePooling1D": _average_pool, "AveragePooling2D": _average_pool, "GlobalAveragePooling1D": _average_pool,

@@ -5,7 +5,9 @@ Its one rule: what QKeras leaves out of get_config (scale_axis, is_quantized_cli
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +42,16 @@ def read(model: Any) -> Model:
             else {}
         )
 
-    return assemble(f"model {model.name}", {"class_name": kind, "config": config}, weights, keras)
+    found = assemble(f"model {model.name}", {"class_name": kind, "config": config}, weights, keras)
+    return replace(found, sigmoid=_internal_sigmoid())
+
+
+def _internal_sigmoid() -> str | None:
+    """What set_internal_sigmoid was last told, if QKeras is loaded in this process."""
+    function = getattr(sys.modules.get("qkeras.quantizers"), "_sigmoid", None)
+    return {"hard_sigmoid": "hard", "smooth_sigmoid": "smooth", "sigmoid": "real"}.get(
+        getattr(function, "__name__", "")
+    )
 
 
 def plain(value: Any) -> Any:

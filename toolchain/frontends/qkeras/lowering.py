@@ -46,12 +46,13 @@ class Lowered:
 
 def lower_model(model: Model, options: LoadOptions) -> Lowered:
     b = GraphBuilder(model.name)
-    context = Context(b, model.keras, options.sigmoid)
+    sigmoid = model.sigmoid or options.sigmoid
+    context = Context(b, model.keras, sigmoid, model.sigmoid is None)
     consumers = _consumers(model)
     values: dict[Ref, Value] = {}
     for ref in model.inputs:
         layer = model.layer(ref.layer)
-        values[ref] = _input(b, model, layer, consumers, options)
+        values[ref] = _input(b, model, layer, consumers, options, sigmoid)
     order = _order(model)
     needed = _needed(model)
     for layer, node in order:
@@ -147,7 +148,12 @@ def _order(model: Model) -> list[tuple[Layer, int]]:
 
 
 def _input(
-    b: GraphBuilder, model: Model, layer: Layer, consumers: Mapping[Ref, list[tuple[Layer, int]]], options: LoadOptions
+    b: GraphBuilder,
+    model: Model,
+    layer: Layer,
+    consumers: Mapping[Ref, list[tuple[Layer, int]]],
+    options: LoadOptions,
+    sigmoid: str,
 ) -> Value:
     shape = layer.config.get("batch_shape") or layer.config.get("batch_input_shape") or layer.config.get("shape")
     where = f"input {layer.name}"
@@ -164,7 +170,7 @@ def _input(
         raise ToolchainError(where, "no quantizer reads it first, so the model does not say its integers", TRY_INPUT)
     kinds = set(found)
     parts = [
-        activations.parts(q, where, options.sigmoid)[0]
+        activations.parts(q, where, sigmoid)[0]
         for q in kinds
         if q is not None and not isinstance(q, quantizers.QuantizedHswish)
     ]
