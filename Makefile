@@ -38,13 +38,13 @@ format: setup-full ## what ruff can mend by itself
 
 golden: setup-full ## write the golden files anew, then look at the diff
 	$(PYTEST) --update-golden tests
-	git diff --stat -- tests/golden
+	git diff --stat -- tests/golden docs/boards.md
 
 templates: setup-full ## every firmware template accepted alone by its own language
 	$(PYTEST) tests/test_templates.py
 
 bench: setup-full ## the measured figures of the docs
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --write
 
 docs: setup-full ## links, figures and code of README and docs
 	$(PYTEST) tests/test_docs.py

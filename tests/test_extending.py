@@ -6,11 +6,6 @@ Files and commands are taken from the page as they stand, so the page cannot rot
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,89 +14,21 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from toolchain import boards, flow, inputs, protocol, reference, tools
-from toolchain.errors import MissingToolError
+from tests import pages
+from tests.pages import needs, needs_compiler
+from toolchain import boards, flow, inputs, protocol, reference
 from toolchain.ir import parse
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "extending.md"
-COPIED = ("toolchain", "boards", "firmware_templates")
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NAMES = re.compile(r"(?:#|//|/\*) (\S+\.\w+)(?:, in (\w+))?(?: \*/)?\n")
+PAGE = pages.ROOT / "docs" / "extending.md"
 HEADINGS = ("A model to try things on", "A board", "A front end", "A back end", "A link", "A kernel")
 
 
-def sections() -> dict[str, str]:
-    """The page by heading."""
-    parts = re.split(r"^## (.+)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-
-def write(root: Path, text: str) -> list[str]:
-    """Put a section's files into a checkout; the commands it types there."""
-    commands = []
-    for language, body in FENCE.findall(text):
-        if language == "sh":
-            commands += body.splitlines()
-            continue
-        named = NAMES.match(body)
-        assert named, f"the first line of a block must name its file: {body.splitlines()[0]!r}"
-        path, table = root / named[1], named[2]
-        if table:  # a line of a table of a file that is there
-            before, opened, after = path.read_text().partition(f"\n{table}: ")
-            declared, bracket, rest = after.partition(" = (\n")
-            assert opened, f"{named[1]} has no {table}"
-            assert bracket, f"{table} is no tuple over several lines"
-            path.write_text(before + opened + declared + bracket + body[named.end() :] + rest)
-            continue
-        assert not path.exists(), f"{named[1]} is there already: what the page adds is no new file"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(body[named.end() :] if path.suffix in (".json", ".graph") else body)
-    return commands
-
-
-class Checkout:
-    """A copy of this checkout with the page's files of some sections."""
+class Checkout(pages.Checkout):
+    """With the page's files of some sections; the commands are the last one's."""
 
     def __init__(self, root: Path, *headings: str) -> None:
-        self.root = root
-        for name in COPIED:
-            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-        found = sections()
-        self.commands = [write(root, found[heading]) for heading in (HEADINGS[0], *headings)][-1]
-        (root / "bin").mkdir()
-        for name, rest in {"bitwright": " -m toolchain", "python3": ""}.items():
-            (root / "bin" / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{rest} "$@"\n')
-            (root / "bin" / name).chmod(0o755)
-
-    def run(self, command: str) -> str:
-        path = f"{self.root / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, "PYTHONPATH": str(self.root)}
-        done = subprocess.run(
-            command, shell=True, cwd=self.root, env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-    def run_all(self) -> list[str]:
-        assert self.commands
-        return [self.run(command) for command in self.commands]
-
-    def json(self, name: str) -> Any:
-        return json.loads((self.root / name).read_text())
-
-
-def needs(*names: str) -> None:
-    for name in names:
-        if not tools.find(name).path:
-            pytest.skip(f"needs {name}: {tools.advice(name)}")
-
-
-def needs_compiler(kind: Any, core: str) -> None:
-    try:
-        tools.compiler(kind, core)
-    except MissingToolError as error:
-        pytest.skip(str(error))
+        found = pages.sections(PAGE)
+        super().__init__(root, [found[heading] for heading in (HEADINGS[0], *headings)])
 
 
 def assert_exact(measured: dict[str, Any], board: str) -> None:
@@ -112,7 +39,7 @@ def assert_exact(measured: dict[str, Any], board: str) -> None:
 
 
 def test_every_section_is_run() -> None:
-    assert tuple(sections()) == HEADINGS
+    assert tuple(pages.sections(PAGE)) == HEADINGS
 
 
 def test_a_board(tmp_path: Path) -> None:
