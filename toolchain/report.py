@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from toolchain.verify import Verification
 
 
+class PipedConsole(Console):
+    """rich ends the program with 1 where a pipe is closed, which here means that outputs differ: let the command decide."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # rich calls this while it handles the BrokenPipeError
+
+
 @contextmanager
 def progress(console: Console) -> Iterator[Callable[[str, float], None]]:
     """A bar on standard error that follows (what, done) and leaves nothing behind; none where nobody watches."""
@@ -160,6 +167,7 @@ def verification(console: Console, found: Verification) -> None:
     rows = table("tensor", "layer", "compared", "differ", "largest", "", right=("compared", "differ", "largest"))
     for t in found.tensors:
         kind = "as far as float32 goes" if t.beyond_float32 else ""
+        kind = f"off its grid by up to {t.residue:.3f} steps" if t.off_grid else kind
         rows.add_row(t.tensor, t.layer, f"{t.compared:,}", f"{t.differ:,}", f"{t.largest}" if t.differ else "", kind)
     console.print(rows)
     for note in found.notes:
@@ -167,6 +175,9 @@ def verification(console: Console, found: Verification) -> None:
     first = found.first
     if first is None or first.first is None:
         total = sum(t.compared for t in found.tensors)
+        if not found.equal:
+            console.print("not equal: the framework's values are no multiples of the graph's scale")
+            return
         console.print(f"equal: {total:,} integers of {len(found.tensors)} tensors, {found.samples:,} samples")
         return
     at = first.first

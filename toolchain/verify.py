@@ -20,6 +20,7 @@ from toolchain.options import LoadOptions
 from toolchain.reference import trace
 
 FLOAT32_STEPS = 1 << 23
+OFF_GRID = 0.25  # steps: what float32 leaves over below FLOAT32_STEPS is less; more is another scale, not rounding
 Reals = Mapping[str, np.ndarray]
 
 
@@ -44,6 +45,11 @@ class TensorReport:
     beyond_float32: bool
     residue: float  # what rint(value / scale) left over, in steps
 
+    @property
+    def off_grid(self) -> bool:
+        """Whether the framework's values are no multiples of the scale: then equal integers would say nothing."""
+        return self.residue > OFF_GRID
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -55,7 +61,7 @@ class Verification:
 
     @property
     def equal(self) -> bool:
-        return all(t.differ == 0 for t in self.tensors)
+        return all(t.differ == 0 and not t.off_grid for t in self.tensors)
 
     @property
     def first(self) -> TensorReport | None:
@@ -89,6 +95,8 @@ def compare(graph: Graph, stored: Mapping[str, Ints], told: Mapping[str, tuple[s
             continue
         layer, real = told[name]
         ours = values[name]
+        if not np.isfinite(real).all():
+            raise ToolchainError(f"layer {layer}", "the framework gives NaN or infinity", "verify with other inputs")
         if real.shape != ours.shape:
             raise ToolchainError(
                 f"layer {layer}", f"the framework gives {list(real.shape)}, the graph {list(ours.shape)}"
@@ -115,5 +123,7 @@ def compare(graph: Graph, stored: Mapping[str, Ints], told: Mapping[str, tuple[s
                 0.0 if beyond else float(np.abs(steps - whole).max(initial=0)),
             )
         )
+    if not reports:
+        raise ToolchainError(f"graph {graph.name}", "the framework shows none of its tensors, so nothing was compared")
     missing = tuple(n for n in tensors if n not in told)
     return Verification(graph.digest(), len(next(iter(stored.values()))), tuple(reports), missing, graph.notes)
