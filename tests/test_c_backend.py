@@ -246,6 +246,23 @@ def test_requantize_at_every_half_and_end(rounding: Rounding) -> None:
     same(requantize(rounding), {"x": EVERY.reshape(1, 256, COLUMNS), "big": big}, sanitize=True)
 
 
+@pytest.mark.parametrize("rounding", [r for r in Rounding if r is not Rounding.TFLM], ids=lambda r: r.value)
+def test_requantize_up_to_the_last_bit_of_int64(rounding: Rounding) -> None:
+    """What check lets pass, the back end takes: sums beside 2**63, a shift of 62 in another channel, a multiplier that
+    outgrows int64 where one shift serves all channels and the channel's value is always 0."""
+    b = GraphBuilder("net")
+    x = b.input("x", (2,), QType.of(16, True, 1))
+    most = (1 << 47) - 1
+    b.output(
+        b.requantize(
+            x, QType.of(63, True, 1), [1, most], [0, 5], [62, 0], rounding, "y", clamp=(-(1 << 62), (1 << 62) - 1)
+        )
+    )
+    zero = b.requantize(x, QType.of(8, True, 1), [0, 1], [0, 0], [0, 0], Rounding.FLOOR, "zero")
+    b.output(b.requantize(zero, QType.of(50, True, 1), [most, 1], [1, 0], [0, 40], rounding, "z"))
+    same(b.graph(), {"x": np.array([[-32768, -32768], [32767, 32767], [0, 0], [-1, 1], [1, -1]])}, sanitize=True)
+
+
 def kinds() -> Graph:
     """A small graph with every kernel, a fused chain of two stages, a state, and names that C keeps for itself."""
     rng, b = np.random.default_rng(5), GraphBuilder("kinds")
@@ -338,6 +355,12 @@ def test_emission_is_deterministic_and_names_what_it_is_from() -> None:
     )
     for name, text in files_of(kinds()).items():
         assert text.startswith(opening) == ("/" not in name), name
+
+
+def test_notes_stay_inside_their_comment(tmp_path: Path) -> None:
+    """A layer's name may hold what opens or closes a comment; -Werror takes a comment opened within one for an error."""
+    graph = replace(kinds(), notes=("layer a/*b*/c", "*/*/ int x;", "/*/*", "ends in \\", "??/"))
+    compile_native(files_of(graph), tmp_path)
 
 
 def test_kernels_are_the_files_of_the_templates_folder() -> None:

@@ -10,13 +10,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import toolchain
-from toolchain import boards, cli, tools
+from toolchain import boards, cli, flow, report, tools
 
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = ("inspect", "simulate", "verify", "emit", "build", "measure", "boards", "doctor", "demo")
@@ -391,6 +392,34 @@ def test_a_closed_pipe_is_no_error(folder: Folder, arguments: list[str]) -> None
     process.stdout.close()  # long before a Python can have begun to write
     assert process.stderr.read() == ""
     assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("verb", [["boards"], ["boards", "--json"], ["inspect", "small.graph"]])
+def test_a_pipe_closed_at_once_is_no_error(folder: Folder, verb: list[str]) -> None:
+    process = folder.start(*verb)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_closed_pipe_does_not_change_what_was_compared(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, exact: bool
+) -> None:
+    def closed(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(flow, "measure", lambda *_, **__: SimpleNamespace(bit_exact=exact, as_json=dict))
+    monkeypatch.setattr(report, "measurement", closed)
+    monkeypatch.setattr(cli.os, "dup2", lambda *_: None)
+    assert cli.main(["measure", str(folder.root / "small.graph"), "--board", "native"]) == (0 if exact else 1)
+
+
+def _many(root: Path) -> Path:
+    np.save(root / "many.npy", np.zeros((40_000, 4), np.int64))
+    return root / "many.npy"
 
 
 def wait_for(what: Callable[[], bool]) -> None:

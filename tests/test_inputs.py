@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from toolchain import inputs
+from toolchain import files, inputs
 from toolchain.errors import ToolchainError
-from toolchain.ir import Graph, QType
+from toolchain.ir import Graph, QType, Tensor
 from toolchain.ir.builder import GraphBuilder
 
 
@@ -91,6 +91,41 @@ def test_foreign_and_cut_files(tmp_path: Path, content: bytes) -> None:
         inputs.read(graph("x"), tmp_path / "x.npy")
 
 
+@pytest.mark.parametrize("damage", ["cut", "flipped", "pickled", "packed"])
+def test_damaged_archives(tmp_path: Path, damage: str) -> None:
+    """np.load reads the members of an .npz only when asked for them."""
+    path, array = tmp_path / "x.npz", np.zeros((1, 2, 3), np.int64)
+    if damage == "pickled":
+        np.savez(path, x=np.array([{}], dtype=object))
+    else:
+        (np.savez_compressed if damage == "packed" else np.savez)(path, x=array)
+        data = bytearray(path.read_bytes())
+        if damage == "packed":
+            data[40:80] = bytes(255 - v for v in data[40:80])
+        else:
+            data = data[: len(data) // 2] if damage == "cut" else data[:120] + bytes([data[120] ^ 255]) + data[121:]
+        path.write_bytes(data)
+    with pytest.raises(ToolchainError, match=r"x\.npz: is not an \.npy or \.npz file of numbers, or is cut short$"):
+        inputs.read(graph("x"), path)
+
+
+def test_the_ends_of_wide_types() -> None:
+    """As a float64 the largest value of 63 bits is 2**63, which int64 does not hold."""
+    real = np.array([1e30, -1e30, 2.0**63, 3.0])
+    for bits, signed, expected in ((64, True, [(1 << 63) - 1, -(1 << 63), (1 << 63) - 1, 3]),
+                                   (63, False, [(1 << 63) - 1, 0, (1 << 63) - 1, 3])):  # fmt: skip
+        assert_array_equal(inputs.quantize(Tensor("x", (4,), QType(bits, signed)), real), expected)
+
+
+def test_outputs_of_any_name_are_written(tmp_path: Path) -> None:
+    given = {name: np.arange(3) for name in ("file", "allow_pickle", "args", "y")}
+    files.write_npz(tmp_path / "y.npz", given)
+    with np.load(tmp_path / "y.npz") as found:
+        assert sorted(found.files) == sorted(given)
+        for name in given:
+            assert_array_equal(found[name], given[name])
+
+
 def test_absent_file_and_wrong_names(tmp_path: Path) -> None:
     with pytest.raises(ToolchainError, match=r"x\.npy: does not exist, must be an \.npy or \.npz file$"):
         inputs.read(graph("x"), tmp_path / "x.npy")
@@ -106,5 +141,8 @@ def test_absent_file_and_wrong_names(tmp_path: Path) -> None:
 def test_labels(tmp_path: Path) -> None:
     np.save(tmp_path / "y.npy", np.array([1, 2], np.uint8))
     assert_array_equal(inputs.read_labels(tmp_path / "y.npy", 2), [1, 2])
+    np.savez(tmp_path / "n.npz")
+    with pytest.raises(ToolchainError, match=r"n\.npz: holds 0 arrays, must hold one, a class for each sample$"):
+        inputs.read_labels(tmp_path / "n.npz", 2)
     with pytest.raises(ToolchainError, match=r"holds uint8 \[2\], must be integers \[3\], a class for each sample$"):
         inputs.read_labels(tmp_path / "y.npy", 3)

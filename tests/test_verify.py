@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from fractions import Fraction
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tests import qkeras_env
-from toolchain import cli, flow, inputs, verify
+from toolchain import cli, flow, inputs, report, verify
 from toolchain.errors import ToolchainError
 from toolchain.frontends import qkeras
 from toolchain.ir import Graph, QType, ops
@@ -98,6 +100,28 @@ def test_a_framework_of_another_shape_is_named() -> None:
     with pytest.raises(ToolchainError) as e:
         verify.compare(graph, stored, {"logits": ("logits", np.zeros((2, 9)))})
     assert str(e.value) == "layer logits: the framework gives [2, 9], the graph [2, 10]"
+
+
+def test_equal_is_never_said_of_nothing() -> None:
+    """No tensor to compare, values between the integers, and NaN, which equals nothing."""
+    graph = qkeras.load(DIGITS, LoadOptions())
+    stored = inputs.made_up(graph, 2)
+    for given, text in (
+        ({}, f"graph {graph.name}: the framework shows none of its tensors, so nothing was compared"),
+        ({"logits": ("l", np.full((2, 10), np.nan))}, "layer l: the framework gives NaN or infinity; verify with other inputs"),
+    ):  # fmt: skip
+        with pytest.raises(ToolchainError) as e:
+            verify.compare(graph, stored, given)
+        assert str(e.value) == text
+    layer, real = told(graph, stored)["logits"]
+    scale = float({t.name: t for t in graph.outputs}["logits"].qtype.scales[0])
+    found = verify.compare(graph, stored, {"logits": (layer, real + 0.375 * scale)})
+    assert found.tensors[0].differ == 0 and found.tensors[0].residue == 0.375
+    assert not found.equal and found.as_json()["equal"] is False
+    console = Console(record=True, width=160, file=io.StringIO())
+    report.verification(console, found)
+    said = console.export_text()
+    assert "is no whole number of steps, off by up to 0.375" in said and "\nnot equal: " in said and "\nequal: " not in said
 
 
 def test_the_inputs_are_normalised_as_the_options_say() -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from toolchain.ir import Graph
 
 DIFFERENT = 1
+UNHEARD = 141  # 128 + SIGPIPE: the reader left before the verdict of a comparison
 WIDTH = 160  # of tables that go to a file or a pipe
 
 
@@ -36,9 +37,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing is half-written", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `bitwright ... | head`
+    except BrokenPipeError:  # `bitwright ... | head`: no error, but what was compared stays what it was
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return int(getattr(arguments, "verdict", UNHEARD if arguments.run is demo else 0))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -196,7 +197,7 @@ def _positive(text: str) -> int:
 
 def _console(arguments: argparse.Namespace) -> Console:
     """Where people read: standard output, or standard error when that carries JSON."""
-    from rich.console import Console
+    from toolchain.report import PipedConsole as Console
 
     class Screen(Console):
         def on_broken_pipe(self) -> None:
@@ -212,6 +213,7 @@ def _write_json(arguments: argparse.Namespace, data: object) -> None:
     text = json.dumps(data, indent=2) + "\n"
     if arguments.json == "-":
         sys.stdout.write(text)
+        sys.stdout.flush()  # a closed pipe is met here, not at the interpreter's end
     else:
         from toolchain.files import write_text
 
@@ -267,10 +269,11 @@ def verify(arguments: argparse.Namespace) -> int:
 
     graph = _load(arguments)
     found = flow.verify(arguments.model, graph, _read(arguments, graph, 256), LoadOptions.from_text(arguments))
+    arguments.verdict = 0 if found.equal else DIFFERENT
     _write_json(arguments, found.as_json())
     if arguments.json != "-":
         report.verification(_console(arguments), found)
-    return 0 if found.equal else DIFFERENT
+    return int(arguments.verdict)
 
 
 def emit(arguments: argparse.Namespace) -> int:
@@ -321,10 +324,11 @@ def measure(arguments: argparse.Namespace) -> int:
         found = flow.measure(
             graph, board, samples, labels=labels, runs=arguments.n, port=arguments.port, out=arguments.out, step=step
         )
+    arguments.verdict = 0 if found.bit_exact else DIFFERENT
     _write_json(arguments, found.as_json())
     if arguments.json != "-":
         report.measurement(console, found)
-    return 0 if found.bit_exact else DIFFERENT
+    return int(arguments.verdict)
 
 
 def boards(arguments: argparse.Namespace) -> int:

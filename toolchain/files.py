@@ -16,9 +16,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Member by member: np.savez takes the names as keywords, so that an output named `file` fails and one named
+    `allow_pickle` is left out."""
+    import zipfile
+
     import numpy as np
 
-    _replace(path, lambda file: np.savez(file, **arrays))
+    def write(file: IO[bytes]) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+    _replace(path, write)
 
 
 def _replace(path: Path, write: Callable[[IO[bytes]], object]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,9 +50,12 @@ def quantize(tensor: Tensor, values: np.ndarray, where: str = "inputs") -> np.nd
     if not np.isfinite(values).all():
         raise ToolchainError(f"{where}: input {tensor.name!r}", "holds NaN or infinity, must be finite")
     scale = np.array([float(s) for s in tensor.qtype.scales])
-    steps = np.rint(values.astype(np.float64) / scale) + tensor.qtype.zero_point
-    clamped: Ints = np.clip(steps, tensor.qtype.min, tensor.qtype.max).astype(np.int64)
-    return clamped
+    q = tensor.qtype
+    steps = np.rint(values.astype(np.float64) / scale) + q.zero_point
+    low, high = steps <= q.min, steps >= q.max  # apart: as a float64 the largest of 63 bits is 2**63, which is no int64
+    inside: Ints = np.where(low | high, 0.0, steps).astype(np.int64)
+    inside[low], inside[high] = q.min, q.max
+    return inside
 
 
 def dequantize(tensor: Tensor, values: Ints) -> Reals:
@@ -75,7 +80,10 @@ def made_up(graph: Graph, count: int, seed: int = 0) -> dict[str, Ints]:
 
 def read_labels(path: Path, count: int) -> Ints:
     """Class numbers [count] from .npy."""
-    labels = next(iter(_load(path, ["labels"]).values()))
+    found = _load(path, ["labels"])
+    if len(found) != 1:
+        raise ToolchainError(str(path), f"holds {len(found)} arrays, must hold one, a class for each sample")
+    (labels,) = found.values()
     if labels.dtype.kind not in "iu" or labels.shape != (count,):
         raise ToolchainError(
             str(path), f"holds {labels.dtype} {list(labels.shape)}, must be integers [{count}], a class for each sample"
@@ -86,9 +94,12 @@ def read_labels(path: Path, count: int) -> Ints:
 def _load(path: Path, names: list[str]) -> dict[str, np.ndarray]:
     try:
         loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.ndarray):
+            with loaded:
+                loaded = {name: loaded[name] for name in loaded.files}  # a damaged member is found only here
     except FileNotFoundError:
         raise ToolchainError(str(path), "does not exist, must be an .npy or .npz file") from None
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         raise ToolchainError(str(path), "is not an .npy or .npz file of numbers, or is cut short") from None
     if isinstance(loaded, np.ndarray):
         if len(names) != 1:
@@ -98,8 +109,7 @@ def _load(path: Path, names: list[str]) -> dict[str, np.ndarray]:
                 "give an .npz with an array for each",
             )
         return {names[0]: loaded}
-    with loaded:
-        return {name: loaded[name] for name in loaded.files}
+    return dict(loaded)
 
 
 def _batched(tensor: Tensor, values: np.ndarray) -> np.ndarray:

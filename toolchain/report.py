@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from toolchain.verify import Verification
 
 
+class PipedConsole(Console):
+    """rich ends the program with 1 where a pipe is closed, which here means that outputs differ: let the command decide."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # rich calls this while it handles the BrokenPipeError
+
+
 @contextmanager
 def progress(console: Console) -> Iterator[Callable[[str, float], None]]:
     """A bar on standard error that follows (what, done) and leaves nothing behind; none where nobody watches."""
@@ -173,6 +180,8 @@ def verification(console: Console, found: Verification) -> None:
         return
     at = first.first
     where = f"layer {first.layer}, tensor {first.tensor}, index {list(at.index)}"
-    console.print(
-        f"first difference: {where}: framework {at.framework} ({at.framework_real!r}), graph {at.graph}", markup=False
-    )
+    if at.framework == at.graph:
+        what = f"not equal: {where}: {at.framework_real!r} is no whole number of steps, off by up to {first.residue:.3f}"
+    else:
+        what = f"first difference: {where}: framework {at.framework} ({at.framework_real!r}), graph {at.graph}"
+    console.print(what, markup=False)

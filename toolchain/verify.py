@@ -99,6 +99,8 @@ def compare(graph: Graph, stored: Mapping[str, Ints], told: Mapping[str, tuple[s
             continue
         layer, real = told[name]
         ours = values[name]
+        if not np.isfinite(real).all():
+            raise ToolchainError(f"layer {layer}", "the framework gives NaN or infinity", "verify with other inputs")
         if real.shape != ours.shape:
             raise ToolchainError(
                 f"layer {layer}", f"the framework gives {list(real.shape)}, the graph {list(ours.shape)}"
@@ -106,6 +108,8 @@ def compare(graph: Graph, stored: Mapping[str, Ints], told: Mapping[str, tuple[s
         scale = np.array([float(s) for s in tensor.qtype.scales])
         steps = real.astype(np.float64) / scale + tensor.qtype.zero_point
         reports.append(_report(name, layer, real, steps, ours))
+    if not reports:
+        raise ToolchainError(f"graph {graph.name}", "the framework shows none of its tensors, so nothing was compared")
     missing = tuple(n for n in tensors if n not in told)
     return Verification(graph.digest(), len(next(iter(stored.values()))), tuple(reports), missing, graph.notes)
 

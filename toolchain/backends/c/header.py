@@ -18,7 +18,7 @@ def header(graph: Graph, plan: Plan, banner: str) -> str:
     check_names("output", graph.outputs)
     digest = graph.digest()
     digest_bytes = ", ".join(f"0x{digest[i : i + 2]}" for i in range(0, 64, 2))
-    notes = "".join(f"\n * note: {note.replace('*/', '* /')}" for note in graph.notes)
+    notes = "".join(f"\n * note: {note.replace('*/', '* /').replace('/*', '/ *')}" for note in graph.notes)
     reset = (
         "Needed only to begin anew: at first states have"
         if graph.states

@@ -44,8 +44,10 @@ class Steps:
         ]
 
     def fits(self, bits: int) -> bool:
-        """Whether every sum, and what rounding adds to it, fits a signed type of this width."""
-        return max(map(abs, self.sums())) + (1 << max(self.shift)) < 1 << (bits - 1)
+        """Whether every sum, and what rounding adds to it, fits a signed type of this width. Floor adds nothing."""
+        added = [0 if self.rounding is Rounding.FLOOR else 1 << k for k in self.shift for _ in "lh"]
+        needs = max(abs(v) + a for v, a in zip(self.sums(), added, strict=True))
+        return needs < 1 << (bits - 1) and max(self.shift) < bits - 1
 
 
 def as_floor(s: Steps) -> Steps:
@@ -128,10 +130,8 @@ def requantize_args(op: ops.Requantize, given: Range, name: str, tables: Tables)
     floor, ceiling = INT32 if narrow else INT64
     text = fields(
         rounding=KERNEL_ROUNDINGS[s.rounding],
-        multiplier=tables.param(
-            f"{name}_multiplier", s.multiplier if wide else [wrapped(m, False) for m in s.multiplier]
-        ),
-        offset=tables.param(f"{name}_offset", s.offset if wide else [wrapped(o, False) for o in s.offset]),
+        multiplier=tables.param(f"{name}_multiplier", [wrapped(m, wide) for m in s.multiplier]),
+        offset=tables.param(f"{name}_offset", [wrapped(o, wide) for o in s.offset]),
         shift=tables.param(f"{name}_shift", s.shift),
         output_offset=s.output_offset,
         min=max(low, floor) if lo < low else floor,
