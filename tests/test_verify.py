@@ -121,7 +121,11 @@ def test_equal_is_never_said_of_nothing() -> None:
     console = Console(record=True, width=160, file=io.StringIO())
     report.verification(console, found)
     said = console.export_text()
-    assert "is no whole number of steps, off by up to 0.375" in said and "\nnot equal: " in said and "\nequal: " not in said
+    assert (
+        "is no whole number of steps, off by up to 0.375" in said
+        and "\nnot equal: " in said
+        and "\nequal: " not in said
+    )
 
 
 def test_the_inputs_are_normalised_as_the_options_say() -> None:

@@ -181,7 +181,9 @@ def verification(console: Console, found: Verification) -> None:
     at = first.first
     where = f"layer {first.layer}, tensor {first.tensor}, index {list(at.index)}"
     if at.framework == at.graph:
-        what = f"not equal: {where}: {at.framework_real!r} is no whole number of steps, off by up to {first.residue:.3f}"
+        what = (
+            f"not equal: {where}: {at.framework_real!r} is no whole number of steps, off by up to {first.residue:.3f}"
+        )
     else:
         what = f"first difference: {where}: framework {at.framework} ({at.framework_real!r}), graph {at.graph}"
     console.print(what, markup=False)
