@@ -70,7 +70,7 @@ def test_no_board_of_that_name() -> None:
     with pytest.raises(ToolchainError) as caught:
         boards.load("nucleo_f411")
     assert str(caught.value) == (
-        "board: no board 'nucleo_f411'; did you mean 'nucleo_f446re'? to add one, write boards/nucleo_f411.toml"
+        "no board 'nucleo_f411'; did you mean 'nucleo_f446re'? to add one, write boards/nucleo_f411.toml"
     )
 
 

@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
 from tests.graphs import inputs_for
 from tests.native import STRICT, compile_native, run_native, run_program, run_tensors
-from toolchain import passes, reference
+from toolchain import inputs, passes, reference
 from toolchain.backends.c import kernel_files, model_files
 from toolchain.backends.c.fit import check_fit
 from toolchain.data import folder
@@ -369,6 +370,33 @@ def test_kernels_are_the_files_of_the_templates_folder() -> None:
         tuple(p.name for p in here.glob("*.h"))
     )
     assert kernel_files(("nn_move.h",)).keys() == {"kernels/nn_move.h", "kernels/nn.h"}
+
+
+HALVES = """
+#include <stdio.h>
+#include "model.h"
+int main(void) {
+    for (int i = -40; i <= 40; i++) { /* quarters of a step */
+        printf("%d ", (int)MODEL_INPUT_X_QUANTIZE(i * 0.25 * MODEL_INPUT_X_SCALE));
+    }
+    return 0;
+}
+"""
+
+
+def test_model_h_quantizes_as_simulate_does(tmp_path: Path) -> None:
+    """Halves to even on both signs, with a zero point, and both clamps."""
+    b = GraphBuilder("halves")
+    x = b.input("x", (1,), QType(4, True, Fraction(1, 2), None, 1))
+    b.output(b.reshape(x, (1, 1), "y"))
+    graph, _ = passes.run(b.graph())
+    for name, text in {**files_of(graph), "main.c": HALVES}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    subprocess.run(["gcc", *STRICT, "main.c", "model.c", "-o", "main"], cwd=tmp_path, check=True)
+    done = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True)
+    real = np.arange(-40, 41).reshape(-1, 1) * 0.125
+    assert_array_equal(list(map(int, done.stdout.split())), inputs.quantize(graph.inputs[0], real).ravel())
 
 
 STRANGER = """

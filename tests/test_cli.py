@@ -142,11 +142,11 @@ REFUSED = {
     ),
     "a folder": (f".: is no model that a front end reads ({READ_BY})", ["inspect", "."]),
     "an absent board": (
-        "board: no board 'qemu_mps2_an368'; did you mean 'qemu_mps2_an386'? to add one, write boards/qemu_mps2_an368.toml",
+        "no board 'qemu_mps2_an368'; did you mean 'qemu_mps2_an386'? to add one, write boards/qemu_mps2_an368.toml",
         ["build", "small.graph", "--board", "qemu_mps2_an368", "--out", "out"],
     ),
     "a board like none": (
-        "board: no board 'zzz'; to add one, write boards/zzz.toml",
+        "no board 'zzz'; to add one, write boards/zzz.toml",
         ["emit", "small.graph", "--board", "zzz", "--out", "out"],
     ),
     "a port for a board that has none": (
@@ -282,7 +282,7 @@ def test_a_failed_command_leaves_the_old_project(folder: Folder) -> None:
     assert folder.run("emit", "small.graph", "--board", "native", "--out", "out")[0] == 0
     old = {name: (folder.root / name).read_bytes() for name in folder.files() if (folder.root / name).is_file()}
     folder.before = folder.files()
-    text = "board: no board 'zzz'; to add one, write boards/zzz.toml"
+    text = "no board 'zzz'; to add one, write boards/zzz.toml"
     folder.refuses(text, "emit", "small.graph", "--board", "zzz", "--out", "out")
     assert {name: (folder.root / name).read_bytes() for name in old} == old
 

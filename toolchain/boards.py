@@ -111,7 +111,7 @@ def load(name: str) -> Board:
     path = data.folder("boards") / f"{name}.toml"
     if name not in names():
         hint = " ".join(filter(None, [nearest(name, names()), f"to add one, write boards/{name}.toml"]))
-        raise ToolchainError("board", f"no board {name!r}", hint)
+        raise ToolchainError("", f"no board {name!r}", hint)
     return parse(name, path.read_text(encoding="utf-8"))
 
 

@@ -16,13 +16,13 @@ def assert_never(value: NoReturn) -> AssertionError:
 
 
 class ToolchainError(Exception):
-    """A fault of the input: `where` it is, `what` is wrong, what to `try_`; exit code 2 unless said otherwise."""
+    """A fault of the input: `where` it is ("" if `what` says so), `what` is wrong, what to `try_`; exit code 2 unless said otherwise."""
 
     exit_code = 2
 
     def __init__(self, where: str, what: str, try_: str = "") -> None:
         self.where, self.what, self.try_ = where, what, try_
-        super().__init__(f"{where}: {what}" + (f"; {try_}" if try_ else ""))
+        super().__init__((f"{where}: " if where else "") + what + (f"; {try_}" if try_ else ""))
 
 
 class GraphError(ToolchainError):

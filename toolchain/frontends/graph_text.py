@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toolchain.errors import ToolchainError
+from toolchain.errors import GraphError, ToolchainError
 from toolchain.ir import Graph, parse
 from toolchain.options import LoadOptions
 
@@ -22,5 +22,7 @@ def load(source: object, options: LoadOptions) -> Graph:
         raise ToolchainError(str(source), "says its own input type", "leave out --input-type")
     try:
         return parse(source.read_text())
+    except GraphError as error:
+        raise GraphError(str(source), str(error)) from None
     except UnicodeDecodeError:
         raise ToolchainError(str(source), "is not text, must be the text of a graph") from None

@@ -36,12 +36,27 @@ void model_run(const model_inputs *in, model_outputs *out);
 /* Needed only to begin anew: at first states have their initial values. */
 void model_reset_state(void);
 
-/* Real to stored, nearest with halves up, clamped; and stored to real. For the caller's own code: nothing here uses
- * floating point. `real` is evaluated more than once. */
-#define MODEL_QUANTIZE(real, scale, zero_point, min, max) \
-    ((real) / (scale) + (zero_point) <= (min)   ? (int64_t)(min) \
-     : (real) / (scale) + (zero_point) >= (max) ? (int64_t)(max) \
-                                                : (int64_t)((real) / (scale) + (zero_point) - (min) + 0.5) + (min))
+/* Real to stored: nearest, halves to even as in `bitwright simulate`, clamped; and stored to real. For the caller's own
+ * code: nothing in model.c uses floating point. */
+static inline int64_t model_quantize(double steps, int64_t zero_point, int64_t min, int64_t max) {
+    int64_t whole;
+    double rest;
+    if (!(steps > (double)(min - zero_point))) {
+        return min;
+    }
+    if (steps >= (double)(max - zero_point)) {
+        return max;
+    }
+    whole = (int64_t)steps;
+    rest = steps - (double)whole;
+    if (rest > 0.5 || (rest == 0.5 && whole % 2 != 0)) {
+        whole++;
+    } else if (rest < -0.5 || (rest == -0.5 && whole % 2 != 0)) {
+        whole--;
+    }
+    return whole + zero_point;
+}
+#define MODEL_QUANTIZE(real, scale, zero_point, min, max) model_quantize((real) / (scale), zero_point, min, max)
 #define MODEL_DEQUANTIZE(stored, scale, zero_point) ((scale) * (double)((stored) - (zero_point)))
 
 #define MODEL_INPUT_INT_SIZE 72
