@@ -28,7 +28,7 @@ from toolchain.backends.c import kernel_files, model_files
 from toolchain.backends.c.fit import check_fit
 from toolchain.data import folder
 from toolchain.errors import ToolchainError
-from toolchain.ir import Graph, QType, Tensor, ops
+from toolchain.ir import Graph, QType, Tensor, check, ops
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.ops import Rounding
 from toolchain.layout import tensors
@@ -358,6 +358,19 @@ def test_emission_is_deterministic_and_names_what_it_is_from() -> None:
         assert text.startswith(opening) == ("/" not in name), name
 
 
+def test_names_that_are_macros_and_a_constant_of_two_ops() -> None:
+    names = ("INT8_MAX", "NN_H", "MODEL_OPS", "MODEL_RUN", "SIZE_MAX", "UINT8_C")
+    b = GraphBuilder("net")
+    w = b.const("w", [[1, 2], [3, 4]], bits=20)  # weights in 32 bits; as thresholds in the narrowest type, 8
+    for name in names:
+        acc = b.dense(b.input(name, (2,), QType.of(8, True, 1)), w, None, f"{name}_acc")
+        b.output(b.threshold(acc, QType.of(2, False, 1), w.array, [[0, 1, 2]], f"{name}_y"))
+    made = b.graph()
+    shared = [replace(op, thresholds=w) if isinstance(op, ops.Threshold) else op for op in made.ops]
+    graph = check(replace(made, ops=tuple(shared)))
+    same(graph, inputs_for(graph, SAMPLES))
+
+
 def test_notes_stay_inside_their_comment(tmp_path: Path) -> None:
     """A layer's name may hold what opens or closes a comment; -Werror takes a comment opened within one for an error."""
     graph = replace(kinds(), notes=("layer a/*b*/c", "*/*/ int x;", "/*/*", "ends in \\", "??/"))
@@ -566,6 +579,14 @@ def test_what_the_back_end_cannot_do_is_refused_by_name() -> None:
     b.output(b.add(x, y, "z"))
     assert refusal(lambda: files_of(b.graph())) == (
         "input %int_: is the same name in C as %int; rename one of them in the model"
+    )
+    b = GraphBuilder("net")
+    x = b.input("x", (2,), QType.of(8, True, 1))
+    for name in ("int", "int_"):
+        b.next_state(b.state(name, [1, 2], x.qtype), x)
+    b.output(b.requantize(x, x.qtype, [1], [0], [0], Rounding.FLOOR, "y"))
+    assert refusal(lambda: files_of(b.graph())) == (
+        "state %int_: is the same name in C as %int; rename one of them in the model"
     )
     graph, plan = passes.run(kinds())
     assert refusal(lambda: model_files(graph, replace(plan, packing={"w": "ternary"}), "native")) == (

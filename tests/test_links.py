@@ -171,6 +171,30 @@ def test_unicorn_counts_alike_interrupted_or_not(compiled: bool, monkeypatch: py
             assert -count(link, session, session.run()) in counts
 
 
+def test_unicorn_gives_no_count_that_wrapped() -> None:
+    class Ahead:  # as if 2**32 instructions more had run from one reading to the next
+        def __init__(self, counter: unicorn.CCounter | unicorn.PythonCounter) -> None:
+            self.counter, self.readings, self.stopped = counter, 0, counter.stopped
+
+        @property
+        def count(self) -> int:
+            self.readings += 1
+            return self.counter.count + (self.readings << 32)
+
+    with sample.open_board("unicorn_m4") as link:
+        session = Session(link)
+        session.hello()
+        load(session, sample.inputs(), 10)
+        session.run()
+        link._counter = Ahead(link._counter)  # type: ignore[attr-defined]
+        with pytest.raises(ToolchainError) as e:
+            session.run()
+    assert str(e.value) == (
+        "unicorn_m4: more than 2**32 instructions ran between two readings of the 32-bit counter; "
+        "use a smaller model, or a qemu board, whose counter has 64 bits"
+    )
+
+
 @pytest.mark.parametrize("compiled", [True, False])
 def test_an_interrupt_from_the_keyboard_reaches_the_user(
     compiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

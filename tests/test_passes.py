@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from tests.graphs import inputs_for, random_graph
-from toolchain import passes, reference
+from toolchain import measurement, passes, reference
 from toolchain.errors import GraphError
 from toolchain.ir import Graph, QType
 from toolchain.ir.builder import GraphBuilder
@@ -150,3 +151,12 @@ def test_the_tensor_table_starts_with_the_interface() -> None:
     made = [s.available_after_op for s in slots if s.role == "arena"]
     assert made == sorted(made)
     assert max(s.available_after_op for s in slots) < len(functions(graph, plan))
+
+
+def test_measure_compares_all_that_the_loaded_graph_gives() -> None:
+    """A pass that loses an output must not make a board exact."""
+    graph = random_graph(1)
+    x = graph.inputs[0]
+    lost, none = replace(graph, outputs=(*graph.outputs, x)), cast(Any, None)
+    with pytest.raises(AssertionError, match="not all of it would be compared"):
+        measurement.measure(none, none, none, lost, graph, Plan(), {}, None, 1, none)

@@ -395,6 +395,20 @@ def test_a_run_whose_answer_is_lost_runs_once(native: Image) -> None:
         assert sample.run(session, x, 1) == sample.expect(x, 1)
 
 
+def test_a_profile_whose_answer_is_lost_is_of_the_same_state(native: Image) -> None:
+    """Asked for twice, a page that ends with the last op runs from the initial state twice."""
+    x = sample.inputs()
+    with sample.open_board("native") as link:
+        session = Session(link)
+        session.hello(native)
+        sample.run(session, x, 3)
+        for _ in range(2):
+            session.request(Message.PROFILE, struct.pack("<H", 0))
+            after = sample.expect(x, 3)
+            assert struct.unpack("<4i", session.read(sample.Y, 16)) == after
+            assert struct.unpack("<4i", session.read(sample.TOTAL, 16)) == after
+
+
 def test_another_build_is_refused(native: Image) -> None:
     with sample.open_board("native") as link:
         other = dataclasses.replace(native, project_digest="0" * 64)

@@ -133,6 +133,7 @@ def measure(
 
     `graph` is the one that was loaded, `refined` and `plan` what was compiled from it: the passes are under test too.
     """
+    assert refined.outputs == graph.outputs, "a pass changed what the model gives, so not all of it would be compared"
     expected, _ = reference.simulate(graph, samples)
     total = len(next(iter(samples.values())))
     session = Session(link)

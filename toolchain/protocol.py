@@ -270,7 +270,6 @@ class Session:
         ops: list[OpCount] = []
         total = self._total_ops()
         while len(ops) < total:
-            self.reset_state()
             reply = self._expect(Message.PROFILE, struct.pack("<H", len(ops)), None, self.timing.run_s)
             first, overhead = PROFILE_HEAD.unpack_from(reply) if len(reply) >= PROFILE_HEAD.size else (-1, 0)
             entries = reply[PROFILE_HEAD.size :]

@@ -159,6 +159,7 @@ class UnicornLink(Link):
         emulator.mmio_map(0xE000E000, 0x1000, _zero, None, _ignore, None)
         emulator.mmio_map(0xE0001000, 0x1000, self._dwt_read, None, self._dwt_write, None)
         self._cyccnt_base, self._dwt_control = 0, 0
+        self._cyccnt_read, self._wrapped = 0, False
         flash = bytes(emulator.mem_read(board.flash_origin, board.flash_bytes))
         library = _library()
         self._counter: PythonCounter | CCounter = (
@@ -196,7 +197,10 @@ class UnicornLink(Link):
 
     def _dwt_read(self, _uc: Any, offset: int, _size: int, _user: Any) -> int:
         if offset == 4 and self._dwt_control & 1:
-            return (self._counter.count - self._cyccnt_base) & 0xFFFFFFFF
+            now = self._counter.count
+            self._wrapped |= now - self._cyccnt_read >= 1 << 32  # a difference of 32-bit readings would be too small
+            self._cyccnt_read = now
+            return (now - self._cyccnt_base) & 0xFFFFFFFF
         return self._dwt_control if offset == 0 else 0
 
     def _dwt_write(self, _uc: Any, offset: int, _size: int, value: int, _user: Any) -> None:
@@ -247,6 +251,9 @@ class UnicornLink(Link):
             self._counter.stopped(self._pc)
         if failures:
             raise failures[0]
+        if self._wrapped:
+            what = "more than 2**32 instructions ran between two readings of the 32-bit counter"
+            raise ToolchainError(self.where, what, "use a smaller model, or a qemu board, whose counter has 64 bits")
 
     def close(self) -> None:
         self._input.clear()

@@ -143,7 +143,8 @@ static void run(void) {
     protocol_reply(&frame, (uint32_t)(p - protocol_payload(&frame)));
 }
 
-/* Runs the ops before `first` untimed, then times as many as fit the reply: a page asked twice gives the same page. */
+/* From the initial state, runs the ops before `first` untimed, then times as many as fit the reply: a page asked twice (its
+ * answer was lost) is the same page, though the last op moves the states on. */
 static void profile(void) {
     uint8_t *start = protocol_payload(&frame), *p = start;
     if (frame.length != 2) {
@@ -156,6 +157,7 @@ static void profile(void) {
         return;
     }
     p = put_u32(p + 2, counter_overhead());
+    model_reset_state();
     model_run_until(&inputs, &outputs, first);
     for (uint32_t k = first; k < MODEL_OPS && p + 12 <= start + BOARD_MAX_PAYLOAD; k++) {
         counter_mark begin, end;

@@ -16,6 +16,7 @@ from .tables import INT64, number, rows
 def header(graph: Graph, plan: Plan, banner: str) -> str:
     check_names("input", graph.inputs)
     check_names("output", graph.outputs)
+    check_names("state", [s.input for s in graph.states], macros=False)
     digest = graph.digest()
     digest_bytes = ", ".join(f"0x{digest[i : i + 2]}" for i in range(0, 64, 2))
     notes = "".join(f"\n * note: {note.replace('*/', '* /').replace('/*', '/ *')}" for note in graph.notes)

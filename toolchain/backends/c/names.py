@@ -15,20 +15,31 @@ WORDS = """
     linux unix i386 NULL
 """  # of C, of C++ (model.h is for both), and what compilers define unasked
 KEPT = frozenset(WORDS.split())
+MACROS = (
+    "INT",
+    "UINT",
+    "SIZE_",
+    "PTRDIFF_",
+    "SIG_",
+    "WCHAR_",
+    "WINT_",
+    "NN_",
+    "MODEL_",
+)  # of stdint.h, kernels, model.h
 
 
 def field_name(name: str) -> str:
     """The field of model_inputs, model_outputs or the states that holds a tensor."""
-    return f"{name}_" if name in KEPT or name.startswith("_") else name
+    return f"{name}_" if name in KEPT or name.startswith(("_", *MACROS)) else name
 
 
 def macro_name(name: str) -> str:
     return name.upper()
 
 
-def check_names(role: str, tensors: Sequence[Tensor]) -> None:
+def check_names(role: str, tensors: Sequence[Tensor], macros: bool = True) -> None:
     """Refuse two names that would be one in C."""
-    for key in (field_name, macro_name):
+    for key in (field_name, macro_name) if macros else (field_name,):
         seen: dict[str, str] = {}
         for tensor in tensors:
             other = seen.setdefault(key(tensor.name), tensor.name)

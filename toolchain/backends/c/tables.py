@@ -88,10 +88,13 @@ class Tables:
         self.arrays: dict[str, tuple[str, tuple[int, ...]]] = {}
 
     def array(self, name: str, kind: str, values: Sequence[int]) -> str:
-        """The C name of an array; the same name must be given the same values."""
+        """The C name of an array. A constant that one op reads as it is and another as a ladder may lie in two types."""
         given = (kind, tuple(map(int, values)))
-        assert self.arrays.setdefault(f"model_{name}", given) == given, name
-        return f"model_{name}"
+        found = f"model_{name}"
+        if self.arrays.get(found, given) != given:
+            found += f"_{kind.removesuffix('_t')}"
+        assert self.arrays.setdefault(found, given) == given, found
+        return found
 
     def const(self, const: Const) -> tuple[str, str]:
         """The C name of a constant and its type code."""
