@@ -178,3 +178,15 @@ def test_what_is_not_supported_is_refused_by_name(
     with pytest.raises(ToolchainError) as e:
         qkeras.load(config(tmp_path, edit), LoadOptions())
     assert str(e.value).startswith(message) if message.endswith(" ") else str(e.value) == message
+
+
+def test_a_last_softmax_is_left_to_the_host_and_recorded(tmp_path: Path) -> None:
+    def edit(layers: dict[str, dict[str, object]]) -> None:
+        layers["logits"]["config"]["activation"] = "softmax"  # type: ignore[index]
+
+    graph = qkeras.load(config(tmp_path, edit), LoadOptions())
+    plain = qkeras.load(DIGITS, LoadOptions())
+    assert graph.digest() == plain.digest()
+    assert graph.notes == (
+        "layer logits: softmax is left to the host; output %logits holds what it reads (argmax is unchanged)",
+    )

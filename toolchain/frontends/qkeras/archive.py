@@ -176,9 +176,12 @@ def _read_keras(path: Path) -> Model:
             if "model.weights.h5" not in names:
                 raise ToolchainError(where, "the archive holds an architecture but no model.weights.h5", _TRY_SAVE)
             blob = z.read("model.weights.h5")
+            metadata = json.loads(z.read("metadata.json")) if "metadata.json" in names else {}
         with h5py.File(io.BytesIO(blob), "r") as f:
             reader = _StoreReader(where, f)
-            return assemble(where, architecture, reader.weights, 3)
+            return assemble(
+                where, architecture, reader.weights, 2 if str(metadata.get("keras_version")).startswith("2") else 3
+            )
     except (zipfile.BadZipFile, OSError, RuntimeError, KeyError, EOFError) as e:
         raise ToolchainError(
             where, f"a truncated or damaged .keras archive ({_first_line(e)})", "save or copy it again"

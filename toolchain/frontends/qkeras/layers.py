@@ -97,8 +97,10 @@ def _to_host(c: Context, layer: Layer, v: Value, what: str) -> Value:
 
 
 def _acc_name(layer: Layer, name: str) -> str:
-    q = layer.config.get("activation")
-    return f"{name}_acc" if q not in (None, "linear") else name
+    """The accumulator takes the layer's name unless an activation of the layer will."""
+    q = params.quantizer(layer, "activation")
+    nothing = isinstance(q, quantizers.Function) and q.name in ("linear", "softmax", "sigmoid", "tanh")
+    return name if q is None or nothing else f"{name}_acc"
 
 
 # --- dense and convolutions ------------------------------------------------------------------------------------------
