@@ -58,11 +58,34 @@ def test_written_and_replaced(tmp_path: Path) -> None:
         "a.txt": b"one\n",
         "sub/b.bin": b"\0\1",
     }
-    (root / "left over").touch()
     dataclasses.replace(SMALL, files={"c": "3"}).write(root)
     assert sorted(tree(root)) == ["bitwright.json", "c"]
     assert [path.name for path in root.parent.iterdir()] == ["here"]  # no temporary folder stays
     assert root.stat().st_mode & 0o777 == 0o755
+
+
+def test_what_the_user_added_stays_and_what_was_built_goes(tmp_path: Path) -> None:
+    root = SMALL.build(tmp_path / "p", NoTools()).path.parent
+    (root / "mine").mkdir()
+    (root / "mine" / "main.c").write_text("int main(void) {}")
+    dataclasses.replace(SMALL, files={"c": "3"}).write(root)
+    assert sorted(tree(root)) == ["bitwright.json", "c", "mine/main.c"]  # `out`, of the old files, would be stale
+
+
+def test_an_edit_is_refused_not_lost(tmp_path: Path) -> None:
+    root = SMALL.write(tmp_path / "p")
+    (root / "a.txt").write_text("mine\n")
+    (root / "c").write_text("also mine")
+    before = tree(root)
+    text = f"{root}: holds changes of yours that would be lost: a.txt, c; choose another folder, or move them"
+    assert said(lambda: dataclasses.replace(SMALL, files={"c": "3"}).write(root)) == text
+    assert tree(root) == before
+
+
+def test_a_folder_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    text = f"{tmp_path}/file/p: cannot be written: "
+    assert said(lambda: SMALL.write(tmp_path / "file" / "p")).startswith(text)
 
 
 def test_two_writes_are_equal(tmp_path: Path) -> None:
@@ -102,9 +125,9 @@ def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "rename", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(ToolchainError, match=r"p: cannot be written: disk full$"):
         dataclasses.replace(SMALL, files={"c": "3"}).write(root)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(ToolchainError, match=r"fresh: cannot be written: disk full$"):
         SMALL.write(tmp_path / "fresh")
     monkeypatch.undo()
     assert tree(root) == before

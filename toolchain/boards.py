@@ -110,7 +110,8 @@ def load(name: str) -> Board:
     """The board of this name, checked whole."""
     path = data.folder("boards") / f"{name}.toml"
     if name not in names():
-        hint = " ".join(filter(None, [nearest(name, names()), f"to add one, write boards/{name}.toml"]))
+        near = nearest(name.lower(), names()) or "see `bitwright boards`;"
+        hint = f"{near} to add one, write boards/{name}.toml" if name.isidentifier() else near.rstrip(";")
         raise ToolchainError("", f"no board {name!r}", hint)
     return parse(name, path.read_text(encoding="utf-8"))
 

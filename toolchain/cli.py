@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from toolchain import __version__
 from toolchain.errors import ToolchainError
@@ -35,15 +35,22 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted; nothing is half-written", file=sys.stderr)
+        print("interrupted; no file is half-written", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `bitwright ... | head`: no error, but what was compared stays what it was
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(getattr(arguments, "verdict", UNHEARD if arguments.run is demo else 0))
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command in one line, like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(ToolchainError.exit_code, f"error: {self.prog}: {message}; see `{self.prog} --help`\n")
+
+
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="bitwright",
         description="Quantized models on FPGAs and microcontrollers, proved equal to what was trained at every step.",
         epilog="example: bitwright measure examples/digits/model.h5 --board qemu_mps2_an386 --inputs images.npy",
@@ -176,7 +183,7 @@ def _samples(verb: argparse.ArgumentParser) -> None:
         metavar="X.npy",
         help="floats are real values, integers stored ones; .npz for several inputs; without it seeded random and corner samples",
     )
-    verb.add_argument("--seed", type=int, default=0, help="of the made-up samples (default 0)")
+    verb.add_argument("--seed", type=_whole, default=0, help="of the made-up samples (default 0)")
 
 
 def _json(verb: argparse.ArgumentParser) -> None:
@@ -189,8 +196,14 @@ def _json(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}, must be a whole number of 0 or more")
+    return int(text)
+
+
 def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}, must be a whole number of 1 or more")
     return int(text)
 

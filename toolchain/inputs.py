@@ -20,7 +20,11 @@ Reals = npt.NDArray[np.float64]
 
 def read(graph: Graph, path: Path) -> dict[str, Ints]:
     """Stored integers by input name, [batch, *shape]; ToolchainError names the file and what is wrong with it."""
-    return stored(graph, _load(path, [t.name for t in graph.inputs]), str(path))
+    given = _load(path, [t.name for t in graph.inputs])
+    try:
+        return stored(graph, given, "")
+    except ToolchainError as error:
+        raise ToolchainError(str(path), str(error)) from None
 
 
 def stored(graph: Graph, given: Mapping[str, np.ndarray] | np.ndarray, where: str = "inputs") -> dict[str, Ints]:
@@ -44,11 +48,13 @@ def quantize(tensor: Tensor, values: np.ndarray, where: str = "inputs") -> np.nd
         return values
     if values.dtype.kind != "f":
         raise ToolchainError(
-            f"{where}: input {tensor.name!r}",
+            f"{where}{': ' if where else ''}input {tensor.name!r}",
             f"holds {values.dtype}, must be floats (real values) or integers (stored values)",
         )
     if not np.isfinite(values).all():
-        raise ToolchainError(f"{where}: input {tensor.name!r}", "holds NaN or infinity, must be finite")
+        raise ToolchainError(
+            f"{where}{': ' if where else ''}input {tensor.name!r}", "holds NaN or infinity, must be finite"
+        )
     scale = np.array([float(s) for s in tensor.qtype.scales])
     q = tensor.qtype
     steps = np.rint(values.astype(np.float64) / scale) + q.zero_point

@@ -10,11 +10,14 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd, lcm
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toolchain import __version__, layout, reference
+from toolchain.errors import ToolchainError
 from toolchain.inspect import macs
 from toolchain.ir import Graph
 from toolchain.ir.types import Ints
@@ -75,6 +78,7 @@ class Measurement:
     samples: int
     outputs_compared: int  # integers
     first_difference: Difference | None
+    judged: str  # the output whose largest value is the class
     accuracy: float | None
     reference_accuracy: float | None
     count_kind: str
@@ -134,6 +138,8 @@ def measure(
     `graph` is the one that was loaded, `refined` and `plan` what was compiled from it: the passes are under test too.
     """
     assert refined.outputs == graph.outputs, "a pass changed what the model gives, so not all of it would be compared"
+    if labels is not None:
+        check_labels(graph, labels)
     expected, _ = reference.simulate(graph, samples)
     total = len(next(iter(samples.values())))
     session = Session(link)
@@ -169,6 +175,7 @@ def measure(
         samples=total,
         outputs_compared=sum(v.size for v in expected.values()),
         first_difference=first,
+        judged=graph.outputs[0].name,
         accuracy=_accuracy(graph, outputs, labels),
         reference_accuracy=_accuracy(graph, expected, labels),
         count_kind=link.count_kind,
@@ -233,9 +240,31 @@ def _difference(sample: int, name: str, expected: Ints, got: Ints) -> Difference
 
 
 def _accuracy(graph: Graph, outputs: Mapping[str, Ints], labels: Ints | None) -> float | None:
-    """Of the first output: the largest of its values, or, from a single value, that value as the class."""
+    """Of the first output: the largest of its real values, or, from a single value, that value as the class.
+
+    Scales may differ between classes, so stored integers are first brought to one step, exactly.
+    """
     if labels is None:
         return None
-    scores = outputs[graph.outputs[0].name].reshape(len(labels), -1)
-    classes = scores[:, 0] if scores.shape[1] == 1 else scores.argmax(axis=1)
+    tensor = graph.outputs[0]
+    scores = outputs[tensor.name].reshape(len(labels), -1)
+    if scores.shape[1] == 1:
+        classes = scores[:, 0]
+    else:
+        scales = tensor.qtype.scale_list(tensor.channels)
+        step = Fraction(gcd(*(s.numerator for s in scales)), lcm(*(s.denominator for s in scales)))
+        factors = np.array([int(s / step) for s in scales], dtype=object)
+        classes = np.array([int(row.argmax()) for row in (scores - tensor.qtype.zero_point).astype(object) * factors])
     return float((classes == labels).mean())
+
+
+def check_labels(graph: Graph, labels: Ints) -> None:
+    """ToolchainError unless the first output gives a class for each sample and every label is one."""
+    tensor = graph.outputs[0]
+    if tensor.size != tensor.channels:
+        shape = list(tensor.shape)
+        raise ToolchainError("--labels", f"output {tensor.name} {shape} is no list of classes", "leave --labels out")
+    classes = tensor.size if tensor.size > 1 else tensor.qtype.max + 1
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        what = f"holds classes {int(labels.min())}..{int(labels.max())}, output {tensor.name} has 0..{classes - 1}"
+        raise ToolchainError("--labels", what)

@@ -69,28 +69,42 @@ class Project:
         return _digest(_head(self), {name: _bytes(data) for name, data in self.files.items()})
 
     def write(self, root: Path) -> Path:
-        """Puts the project on disk whole or not at all; replaces an older project, refuses any other folder."""
+        """Puts the project on disk whole or not at all; replaces an older project, refuses any other folder.
+
+        What the user added to the folder stays; a generated file that the user edited is refused, not lost.
+        """
         for name in self.files:
             _check_name(self.name, name)
-        if root.is_symlink() or (
-            root.exists() and not (root.is_dir() and (_is_project(root) or not any(root.iterdir())))
-        ):
+        old = root.is_dir() and not root.is_symlink() and _is_project(root)
+        if root.is_symlink() or (root.exists() and not old and not (root.is_dir() and not any(root.iterdir()))):
             raise ToolchainError(
                 str(root), "exists and is not a bitwright project", "choose another folder or remove it"
             )
-        root.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+        kept = _users_files(root, self.files) if old else []
+        try:
+            root.parent.mkdir(parents=True, exist_ok=True)
+            fresh = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+        except OSError as error:
+            raise ToolchainError(
+                str(root), f"cannot be written: {error.strerror or error}", "choose another folder"
+            ) from None
         try:
             for name, data in self.files.items():
                 path = fresh / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(_bytes(data))
-            manifest = {**_head(self), "digest": self.digest(), "files": sorted(self.files)}
+            for name in kept:
+                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(root / name, fresh / name, follow_symlinks=False)
+            hashes = {name: hashlib.sha256(_bytes(self.files[name])).hexdigest() for name in sorted(self.files)}
+            manifest = {**_head(self), "digest": self.digest(), "files": hashes}
             (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
             fresh.chmod(0o755)
             _replace(fresh, root)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(fresh, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise ToolchainError(str(root), f"cannot be written: {error.strerror or error}") from None
             raise
         return root
 
@@ -244,6 +258,20 @@ def _check_name(project: str, name: str) -> None:
 
 def _is_project(root: Path) -> bool:
     return (root / MANIFEST).is_file()
+
+
+def _users_files(root: Path, new: Mapping[str, object]) -> list[str]:
+    """What in an older project is neither generated nor built; ToolchainError where writing would lose an edit."""
+    manifest = _manifest(root)
+    hashes, product = dict(manifest["files"]), manifest["product"]
+    present = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_symlink() or not p.is_dir())
+    kept = [name for name in present if name not in hashes and name not in (MANIFEST, product)]
+    edited = [n for n in present if n in hashes and hashlib.sha256((root / n).read_bytes()).hexdigest() != hashes[n]]
+    lost = edited + [name for name in kept if name in new]
+    if lost:
+        what = f"holds changes of yours that would be lost: {', '.join(lost[:4])}{', ...' if len(lost) > 4 else ''}"
+        raise ToolchainError(str(root), what, "choose another folder, or move them")
+    return kept
 
 
 def _manifest(root: Path) -> dict[str, Any]:

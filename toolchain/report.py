@@ -106,9 +106,9 @@ def boards(console: Console, found: Sequence[Board]) -> None:
 
 def image(console: Console, image: Image, board: Board) -> None:
     console.print(f"built {image.path} for {board.name}")
-    console.print(
-        f"flash {image.sizes['flash_bytes']:,} of {board.flash_bytes:,} bytes, RAM {image.sizes['ram_bytes']:,} of {board.ram_bytes:,} bytes"
-    )
+    sizes = (("flash", "flash_bytes", board.flash_bytes), ("RAM", "ram_bytes", board.ram_bytes))
+    told = [f"{what} {image.sizes[key]:,} of {room:,} bytes" for what, key, room in sizes if room]
+    console.print(", ".join(told) or f"{image.sizes['flash_bytes']:,} bytes")
 
 
 COUNTS = {
@@ -131,7 +131,7 @@ def measurement(console: Console, m: Measurement) -> None:
             f"[green]exact[/green] on {m.board}: {m.outputs_compared:,} output integers of {m.samples:,} samples equal the reference, every one"
         )
     if m.accuracy is not None and m.reference_accuracy is not None:
-        console.print(f"accuracy: board {m.accuracy:.2%}, simulate {m.reference_accuracy:.2%}")
+        console.print(f"accuracy of {m.judged}: board {m.accuracy:.2%}, simulate {m.reference_accuracy:.2%}")
     if m.count:
         c = m.count
         console.print(

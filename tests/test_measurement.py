@@ -1,0 +1,51 @@
+"""measure: accuracy over classes of different scales, labels that are no classes, and a spread of counts that occurred."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from toolchain import boards, flow
+from toolchain.errors import ToolchainError
+from toolchain.ir import Graph, QType
+from toolchain.ir.builder import GraphBuilder
+from toolchain.measurement import Spread
+
+
+def classifier() -> Graph:
+    """Two logits of scales 1 and 1/100: stored 3 and 50 are real 3.0 and 0.5."""
+    b = GraphBuilder("two")
+    x = b.input("x", (2,), QType(8, True))
+    weight = b.const("w", np.array([[1, 0], [0, 1]]), [Fraction(1), Fraction(1, 100)])
+    b.output(b.dense(x, weight, None, "logits"))
+    return b.graph()
+
+
+def test_the_class_is_the_largest_real_value_not_the_largest_stored_one() -> None:
+    samples = np.array([[3, 50], [0, 50], [-1, 1], [1, 100], [0, 0]])
+    found = flow.measure(classifier(), boards.load("native"), samples, labels=np.array([0, 1, 1, 0, 0]), runs=1)
+    assert (found.judged, found.accuracy, found.reference_accuracy) == ("logits", 1.0, 1.0)  # equal ones: the first
+
+
+@pytest.mark.parametrize("labels", [[0, 2], [-1, 0]])
+def test_labels_that_are_no_classes_are_refused(labels: list[int]) -> None:
+    text = rf"^--labels: holds classes {min(labels)}\.\.{max(labels)}, output logits has 0\.\.1$"
+    with pytest.raises(ToolchainError, match=text):
+        flow.measure(classifier(), boards.load("native"), np.zeros((2, 2), np.int64), labels=np.array(labels))
+
+
+def test_a_map_is_no_list_of_classes() -> None:
+    b = GraphBuilder("map")
+    b.output(b.reshape(b.input("x", (4,), QType(8, True)), (2, 2), "y"))
+    with pytest.raises(
+        ToolchainError, match=r"^--labels: output y \[2, 2\] is no list of classes; leave --labels out$"
+    ):
+        flow.measure(b.graph(), boards.load("native"), np.zeros((1, 4), np.int64), labels=np.array([0]))
+
+
+def test_a_spread_is_of_values_that_occurred() -> None:
+    assert Spread.of([5, 1, 9, 3]) == Spread(1, 3, 9, 9)
+    assert Spread.of(list(range(1, 201))) == Spread(1, 100, 198, 200)
+    assert Spread.of([7]) == Spread(7, 7, 7, 7)
