@@ -158,6 +158,8 @@ def measurement(console: Console, m: Measurement) -> None:
     elif m.bit_exact:
         console.print(COUNTS[m.count_kind])
     console.print(f"arena {m.arena_bytes:,} bytes, flash {m.flash_bytes:,} bytes, RAM {m.ram_bytes:,} bytes")
+    made = [f"{name} {version}" for name, version in m.versions.items() if name not in ("bitwright", "python", "numpy")]
+    console.print(f"made and run with {', '.join(made)}")
     r = m.round_trip_us
     console.print(f"round trip seen by the host: median {r.median:,} us, max {r.max:,} us (host clock, not latency)")
 
