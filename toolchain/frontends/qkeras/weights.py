@@ -53,7 +53,11 @@ class Codes:
 
     @property
     def floats(self) -> np.ndarray:
-        return np.asarray(self.values, dtype=np.float64)
+        """The values in float64, each rounded once: scales are float64 numbers, so one product is that one rounding."""
+        scale = self.scale.astype(np.float64)
+        assert all(Fraction(f) == s for f, s in zip(scale.flat, self.scale.flat, strict=True))
+        found: np.ndarray = self.codes.astype(np.float64) * scale
+        return found
 
 
 def fractions(scale: Any) -> np.ndarray:
