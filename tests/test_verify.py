@@ -312,9 +312,8 @@ def test_an_output_aligned_from_mixed_scales_is_compared_and_its_corruption_foun
     assert first is not None and first.tensor == "last_out"
     hidden = next(op for op in graph.ops if op.output.name == "hidden")
     assert isinstance(hidden, ops.Requantize)
-    wrong = altered(
-        graph, "hidden", multiplier=(hidden.multiplier[0] + max(1, hidden.multiplier[0] >> 9), *hidden.multiplier[1:])
-    )
+    wrong = altered(graph, "hidden", multiplier=tuple(m + m // 64 for m in hidden.multiplier))
+    assert (trace(wrong, stored)["hidden"] != trace(graph, stored)["hidden"]).any()
     first = flow.verify(model, wrong, stored).first
     assert first is not None and first.tensor == "hidden" and first.unexplained
 
