@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,20 +166,30 @@ def measurement(console: Console, m: Measurement) -> None:
 
 
 def verification(console: Console, found: Verification) -> None:
-    """`bitwright verify`: one row a tensor, then the first difference."""
-    numbers = ("compared", "differ", "owed to float32", "off the grid", "largest")
+    """`bitwright verify`: one row a tensor, then the verdict: the first unexplained difference, or what float32 did."""
+    numbers = ("compared", "differ", "follow", "tie", "range", "unexplained", "off grid", "largest")
     rows = table("tensor", "layer", *numbers, right=numbers)
     for t in found.tensors:
-        counts = (t.compared, t.differ, t.owed_to_float32, t.off_grid, t.largest)
+        causes = (t.follows, t.float32_tie, t.float32_range, t.unexplained)
+        counts = (t.compared, t.differ, *causes, t.off_grid, t.largest)
         rows.add_row(t.tensor, t.layer, *(f"{c:,}" if c else "" for c in counts))
     console.print(rows)
     for note in found.notes:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
+    if found.not_compared:
+        console.print(f"not compared: {', '.join(found.not_compared)}", soft_wrap=True, markup=False)
+    total, differ = sum(t.compared for t in found.tensors), sum(t.differ for t in found.tensors)
+    if differ:
+        console.print(f"{_share(1 - differ / total)} of all integers are equal", soft_wrap=True, markup=False)
+        for o in found.outputs:
+            text = f"output {o.tensor}: {_share(o.integers_equal)} of its integers, {_share(o.argmax_equal)} of argmax"
+            console.print(f"{text} are equal", soft_wrap=True, markup=False)
     first = found.first
     if first is None or first.first is None:
-        total = sum(t.compared for t in found.tensors)
-        but = f" but for {found.owed_to_float32:,} that float32 cannot hold" if found.owed_to_float32 else ""
-        console.print(f"equal: {total:,} integers of {len(found.tensors)} tensors, {found.samples:,} samples{but}")
+        what = (
+            f"equal{_but(found.causes)}: {total:,} integers of {len(found.tensors)} layers, {found.samples:,} samples"
+        )
+        console.print(what, soft_wrap=True, markup=False)
         return
     at = first.first
     where = f"layer {first.layer}, tensor {first.tensor}, index {list(at.index)}"
@@ -189,3 +200,18 @@ def verification(console: Console, found: Verification) -> None:
     else:
         what = f"first difference: {where}: framework {at.framework} ({at.framework_real!r}), graph {at.graph}"
     console.print(what, markup=False)
+
+
+def _share(x: float) -> str:
+    """Never rounded up to 100%."""
+    return "100%" if x == 1 else f"{math.floor(x * 1e5) / 1e3:.3f}%"
+
+
+def _but(causes: Mapping[str, int]) -> str:
+    said = []
+    if causes["float32_tie"]:
+        said.append(f"{causes['float32_tie']:,} that float32 rounds the other way")
+    if causes["float32_range"]:
+        said.append(f"{causes['float32_range']:,} that float32 cannot hold")
+    follow = f" (and {causes['follows']:,} that follow)" if causes["follows"] else ""
+    return f" but for {' and '.join(said)}{follow}" if said or follow else ""

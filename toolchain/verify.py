@@ -1,29 +1,84 @@
-"""Framework against reference, tensor by tensor: how many integers differ, where the first does, and both values.
+"""Framework against reference, tensor by tensor: how many integers differ, why, where the first does, and both values.
 
-Its one rule: integers are compared, and every difference is counted. A framework's real value must be a whole number of
-steps but for float32's own noise; what leaves more over is counted as off the grid. Only in a tensor whose integers float32
-cannot hold (beyond 24 bits) may a difference be owed to float32; it is still counted, and called that.
+Its one rule: integers are compared, every difference is counted, and each has one proved cause or is unexplained. Each op
+is evaluated twice: on the graph's own integers, and on those that the framework had. What differs in the first only
+`follows`; what differs in the second began here, and is float32's doing (see `_Noise`) or nobody's: unexplained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from toolchain.errors import ToolchainError
 from toolchain.inputs import dequantize
-from toolchain.ir import Graph
+from toolchain.ir import Graph, Tensor, ops
 from toolchain.ir.types import Ints
 from toolchain.options import LoadOptions
-from toolchain.reference import trace
+from toolchain.reference import check_inputs, evaluate, trace
 
-FLOAT32_STEPS = 1 << 23  # integers from here on share a float32 with a neighbour's half
-FLOAT32_NOISE = 2.0**-20  # of the largest value: sums lose in their last bits what cancels later
+UNIT = 2.0**-24  # float32 rounds each result by at most this part of it
+FEW = (
+    8  # roundings of one value besides a sum's: input, weight, bias, BatchNormalization (TensorFlow's rsqrt: 4 alone);
+)
+# over the models tried float32 was off by up to a third of the noise that this gives
+EXACT = 1 << 24  # float32 holds every integer up to here, so sums that stay below are exact
 RESIDUE = 1e-3  # steps
 Reals = Mapping[str, np.ndarray]
+CAUSES = ("follows", "float32_tie", "float32_range", "unexplained")
+
+
+@dataclass(frozen=True)
+class Affine:
+    """real = clip(slope * real(tensor) + intercept, lo, hi): one entry, or one for each channel."""
+
+    slope: tuple[Fraction, ...] = (Fraction(1),)
+    intercept: tuple[Fraction, ...] = (Fraction(0),)
+    lo: Fraction | None = None
+    hi: Fraction | None = None
+
+    def columns(self, tensor: Tensor) -> tuple[list[Fraction], list[Fraction]]:
+        """a and b of real = a * stored + b."""
+        q = tensor.qtype
+        size = max(len(self.slope), len(self.intercept), len(q.scales))
+        m, i, s = (tuple(v) * size if len(v) == 1 else tuple(v) for v in (self.slope, self.intercept, q.scales))
+        a = [x * y for x, y in zip(m, s, strict=True)]
+        return a, [x - y * q.zero_point for x, y in zip(i, a, strict=True)]
+
+    def real(self, tensor: Tensor, stored: Ints) -> np.ndarray:
+        a, b = self.columns(tensor)
+        found: np.ndarray = stored * np.array([float(x) for x in a]) + np.array([float(x) for x in b])
+        if self.lo is not None:
+            found = np.maximum(found, float(self.lo))
+        return found if self.hi is None else np.minimum(found, float(self.hi))
+
+
+PLAIN = Affine()
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """How the framework made a tensor by rounding: what it rounded, in float32, and its quantizer, to be asked again."""
+
+    tensor: str  # of the graph, and `meaning` says what real value the quantizer reads
+    meaning: Affine
+    real: np.ndarray
+    quantizer: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One layer's output as the framework computes it: real values [batch, ...], and what they mean of a tensor."""
+
+    tensor: str
+    layer: str
+    real: np.ndarray
+    meaning: Affine = PLAIN
+    rounded: Rounded | None = None
 
 
 @dataclass(frozen=True)
@@ -41,12 +96,22 @@ class TensorReport:
     tensor: str
     layer: str
     compared: int
-    differ: int
-    owed_to_float32: int  # of those that differ
+    differ: int  # the sum of the four causes
+    follows: int  # with the framework's own integers as inputs the op gives the framework's integer
+    float32_tie: int  # float32 noise of the framework's sum lies across a rounding boundary
+    float32_range: int  # float32 cannot hold the integer
+    unexplained: int
     off_grid: int  # real values that are no whole number of steps
     largest: int  # difference, in steps
-    first: First | None  # that is not owed to float32, if there is one
+    first: First | None  # that is unexplained, if there is one
     residue: float  # the most that rint(value / scale) left over, in steps
+
+
+@dataclass(frozen=True)
+class OutputReport:
+    tensor: str
+    integers_equal: float  # share
+    argmax_equal: float  # share of the vectors along the last axis
 
 
 @dataclass(frozen=True)
@@ -54,26 +119,26 @@ class Verification:
     graph: str
     samples: int
     tensors: tuple[TensorReport, ...]
+    outputs: tuple[OutputReport, ...]
     not_compared: tuple[str, ...]  # tensors that no layer of the framework shows
     notes: tuple[str, ...]
 
     @property
     def equal(self) -> bool:
-        """Every integer of every tensor that the framework shows, but for those owed to float32."""
-        return all(t.differ == t.owed_to_float32 and not t.off_grid for t in self.tensors)
+        """Nothing unexplained, nothing off the grid; compare() has seen to it that every graph output was compared."""
+        return not any(t.unexplained or t.off_grid for t in self.tensors)
 
     @property
-    def owed_to_float32(self) -> int:
-        return sum(t.owed_to_float32 for t in self.tensors)
+    def causes(self) -> dict[str, int]:
+        return {c: sum(getattr(t, c) for t in self.tensors) for c in CAUSES}
 
     @property
     def first(self) -> TensorReport | None:
-        """The first tensor, in the order of the graph, with a difference; later ones may differ because of it."""
-        unexplained = (t for t in self.tensors if t.differ > t.owed_to_float32 or t.off_grid)
-        return next(unexplained, None)
+        """The first tensor, in the order of the graph, with an unexplained difference."""
+        return next((t for t in self.tensors if t.unexplained or t.off_grid), None)
 
     def as_json(self) -> dict[str, Any]:
-        return {"equal": self.equal, "owed_to_float32": self.owed_to_float32, **asdict(self)}
+        return {"equal": self.equal, "causes": self.causes, **asdict(self)}
 
 
 def real_inputs(graph: Graph, stored: Mapping[str, Ints], options: LoadOptions) -> dict[str, np.ndarray]:
@@ -89,53 +154,225 @@ def real_inputs(graph: Graph, stored: Mapping[str, Ints], options: LoadOptions) 
     return found
 
 
-def compare(graph: Graph, stored: Mapping[str, Ints], told: Mapping[str, tuple[str, np.ndarray]]) -> Verification:
-    """`told`: for each tensor that the framework shows, the layer and its real values [batch, ...]."""
-    values = trace(graph, stored)
+def compare(graph: Graph, stored: Mapping[str, Ints], told: Iterable[Shown]) -> Verification:
+    """`told`: what the framework shows. Raises ToolchainError where a graph output is not among it."""
+    rows: dict[str, list[Shown]] = {}
+    for shown in told:
+        rows.setdefault(shown.tensor, []).append(shown)
+    if not rows:
+        raise ToolchainError(f"graph {graph.name}", "the framework shows none of its tensors, so nothing was compared")
+    missing = [t.name for t in graph.outputs if t.name not in rows]
+    if missing:
+        raise ToolchainError(
+            f"graph output {', '.join(missing)}", "the framework does not show it, so it was not compared"
+        )
+    ours = trace(graph, stored)
+    forced: dict[str, Ints] = {**ours, **check_inputs(graph, stored)}
+    made = {op.output.name: op for op in graph.ops}
     tensors = {t.name: t for t in (*graph.inputs, *(op.output for op in graph.ops))}
+    resets = {s.tensor for shown in rows.values() for s in shown if s.rounded}
+    noise = _Noise(tensors, made, resets, forced)
     reports = []
     for name, tensor in tensors.items():
-        if name not in told:
-            continue
-        layer, real = told[name]
-        ours = values[name]
-        if not np.isfinite(real).all():
-            raise ToolchainError(f"layer {layer}", "the framework gives NaN or infinity", "verify with other inputs")
-        if real.shape != ours.shape:
-            raise ToolchainError(
-                f"layer {layer}", f"the framework gives {list(real.shape)}, the graph {list(ours.shape)}"
-            )
-        scale = np.array([float(s) for s in tensor.qtype.scales])
-        steps = real.astype(np.float64) / scale + tensor.qtype.zero_point
-        reports.append(_report(name, layer, real, steps, ours))
-    if not reports:
-        raise ToolchainError(f"graph {graph.name}", "the framework shows none of its tensors, so nothing was compared")
-    missing = tuple(n for n in tensors if n not in told)
-    return Verification(graph.digest(), len(next(iter(stored.values()))), tuple(reports), missing, graph.notes)
+        op = made.get(name)
+        if op is not None:
+            forced[name] = evaluate(op, *(forced[t.name] for t in ops.inputs_of(op)))
+        here = forced[name]
+        for shown in rows.get(name, ()):
+            report, theirs = _row(shown, tensor, op, ours[name], here, noise, tensors)
+            reports.append(report)
+            if shown.meaning == PLAIN:
+                forced[name] = np.clip(theirs, tensor.qtype.min, tensor.qtype.max)
+    outputs = tuple(_output(t, rows[t.name][-1], ours[t.name]) for t in graph.outputs)
+    left = tuple(n for n in tensors if n not in rows)
+    return Verification(graph.digest(), len(next(iter(stored.values()))), tuple(reports), outputs, left, graph.notes)
 
 
-def _report(name: str, layer: str, real: np.ndarray, steps: np.ndarray, ours: Ints) -> TensorReport:
-    whole = np.rint(steps)
-    largest = int(np.abs(ours).max(initial=0))
-    noise = largest * FLOAT32_NOISE
-    beyond = largest >= FLOAT32_STEPS
-    differs = whole != ours
-    owed = differs & (np.abs(steps - ours) <= noise) if beyond else np.zeros_like(differs)
-    left = np.zeros_like(steps) if beyond else np.abs(steps - whole)
-    off_grid = left > max(RESIDUE, noise)
-    worst = (differs & ~owed) | off_grid
+def _row(
+    shown: Shown, tensor: Tensor, op: ops.Op | None, ours: Ints, here: Ints, noise: _Noise, tensors: dict[str, Tensor]
+) -> tuple[TensorReport, Ints]:
+    """The report, and the integers that the framework had: what the graph gets here where float32 cannot tell."""
+    layer, real = shown.layer, shown.real
+    if not np.isfinite(real).all():
+        raise ToolchainError(f"layer {layer}", "the framework gives NaN or infinity", "verify with other inputs")
+    if real.shape != ours.shape:
+        raise ToolchainError(f"layer {layer}", f"the framework gives {list(real.shape)}, the graph {list(ours.shape)}")
+    a = np.array([float(x) for x in shown.meaning.columns(tensor)[0]])
+    step = np.where(a == 0, np.array([float(s) for s in tensor.qtype.scales]), a)
+    real = real.astype(np.float64)
+    local, whole = _steps(real, shown, tensor, here, step)  # against what the framework's own integers give
+    _, pure = _steps(real, shown, tensor, ours, step)
+    began, differs = whole != here, pure != ours
+    left = np.abs(local - whole)
+    off_grid = left > RESIDUE
+    tie, held = np.zeros_like(began), np.zeros_like(began)
+    if began.any() or off_grid.any():
+        # a rounded value is a whole number, and QKeras' x + (xq - x) adds noise of x's own size
+        size = noise.of(tensor, shown.meaning) / np.abs(step)
+        if shown.rounded:
+            size = FEW * UNIT * (np.abs(here) + np.abs(shown.rounded.real / step))
+            tie = _ties(shown.rounded, tensor, op, whole, here, began, noise, tensors)
+        else:
+            held = began & (np.abs(local - here) <= size)
+        off_grid &= left > np.minimum(size, 0.5)
+    unexplained = began & ~tie & ~held
+    follows = differs & ~began
+    any_of = began | differs
+    worst = unexplained | off_grid
     first = None
-    if differs.any() or off_grid.any():
-        at = tuple(int(i) for i in np.argwhere(worst if worst.any() else differs)[0])
-        first = First(at, int(whole[at]), int(ours[at]), float(real[at]))
-    return TensorReport(
-        tensor=name,
+    if any_of.any() or off_grid.any():
+        at = tuple(int(i) for i in np.argwhere(worst if worst.any() else any_of)[0])
+        first = First(at, int(whole[at]), int(here[at] if began[at] else ours[at]), float(real[at]))
+    report = TensorReport(
+        tensor=shown.tensor,
         layer=layer,
         compared=int(ours.size),
-        differ=int(differs.sum()),
-        owed_to_float32=int(owed.sum()),
+        differ=int(any_of.sum()),
+        follows=int(follows.sum()),
+        float32_tie=int(tie.sum()),
+        float32_range=int(held.sum()),
+        unexplained=int(unexplained.sum()),
         off_grid=int(off_grid.sum()),
-        largest=int(np.abs(whole - ours)[differs].max(initial=0)),
+        largest=int(np.maximum(np.abs(whole - here), np.abs(pure - ours)).max(initial=0)),
         first=first,
         residue=float(left.max(initial=0)),
     )
+    return report, np.where(held, here, whole)
+
+
+def _steps(real: np.ndarray, shown: Shown, tensor: Tensor, stored: Ints, step: np.ndarray) -> tuple[Any, Any]:
+    """The framework's value as stored integers, before and after rint. Through a clip only the distance can be told."""
+    steps = stored + (real - shown.meaning.real(tensor, stored)) / step
+    return steps, np.rint(steps).astype(np.int64)
+
+
+def _ties(
+    r: Rounded,
+    tensor: Tensor,
+    op: ops.Op | None,
+    whole: Ints,
+    here: Ints,
+    began: np.ndarray,
+    noise: _Noise,
+    tensors: dict[str, Tensor],
+) -> np.ndarray:
+    """Where the framework's quantizer, given the exact value (to its last float32 bit), gives the graph's integer, while
+    the value it had was off by no more than float32's noise. An exact sum has none, and then nothing is a tie."""
+    rows = np.flatnonzero(began.reshape(len(began), -1).any(axis=1))
+    source = tensors[r.tensor]
+    exact = r.meaning.real(source, noise.values[r.tensor][rows])
+    allowed = noise.of(source, r.meaning, rows)
+    near = (np.abs(r.real[rows] - exact) <= allowed) & (allowed > 0)
+    scale = np.array([float(s) for s in tensor.qtype.scales])
+    agrees = np.zeros_like(near)
+    middle = exact.astype(np.float32)
+    for probe in (middle, np.nextafter(middle, np.float32(-np.inf)), np.nextafter(middle, np.float32(np.inf))):
+        code = np.rint(np.asarray(r.quantizer(probe), np.float64) / scale + tensor.qtype.zero_point)
+        agrees |= code == here[rows]
+    found = np.zeros_like(began)
+    found[rows] = began[rows] & near & agrees & _one_step(op, whole[rows], here[rows])
+    return found
+
+
+def _one_step(op: ops.Op | None, x: Ints, y: Ints) -> Any:
+    """Neighbouring integers; of a ladder, neighbouring levels."""
+    close = np.abs(x - y) == 1
+    if isinstance(op, ops.Threshold | ops.Lookup):
+        levels = np.unique(op.levels.array if isinstance(op, ops.Threshold) else op.table.array)
+        close |= np.abs(np.searchsorted(levels, x) - np.searchsorted(levels, y)) == 1
+    return close
+
+
+class _Noise:
+    """How far float32 may be off for each element of a tensor: UNIT * (sqrt(n) + FEW) * (sum of the terms' magnitudes).
+
+    The terms are those of every sum since the framework last rounded, n their number. The worst case grows with n, and
+    roundings that are independent grow with its square root. An offset counts FEW times; that of a BatchNormalization as
+    much as the channel's largest sum, since its mean is one of them. 0 where all terms are multiples of one power of two and
+    their magnitudes sum to less than 2**24 of it: then float32 is exact.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], made: Mapping[str, ops.Op], resets: set[str], values: dict[str, Ints]
+    ):
+        self.tensors, self.made, self.resets, self.values = tensors, made, resets, values
+        self._known: dict[str, tuple[np.ndarray, int]] = {}
+
+    def of(self, tensor: Tensor, meaning: Affine, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """In real units, [batch, ...]."""
+        size, terms = self.magnitude(tensor.name)
+        size = size[rows]
+        a, b = meaning.columns(tensor)
+        if _held(a, b, tensor.qtype.zero_point, size):
+            return np.zeros(size.shape)
+        whole = size * np.array([abs(float(x)) for x in a])
+        offset = np.array([abs(float(x)) for x in meaning.intercept])
+        if (
+            meaning.slope != PLAIN.slope
+        ):  # beta - mean * slope of a BatchNormalization: its parts may be larger than it is
+            offset = np.maximum(offset, whole.max(axis=tuple(range(whole.ndim - 1)), initial=0))
+        found: np.ndarray = UNIT * ((terms**0.5 + FEW) * whole + FEW * offset)
+        return found
+
+    def magnitude(self, name: str) -> tuple[np.ndarray, int]:
+        """Sum of the magnitudes of the terms, in steps, and their number."""
+        if name not in self._known:
+            self._known[name] = self._magnitude(name)
+        return self._known[name]
+
+    def _magnitude(self, name: str) -> tuple[np.ndarray, int]:
+        zero = self.tensors[name].qtype.zero_point
+        op = self.made.get(name)
+        if op is None or name in self.resets or isinstance(op, ops.Threshold | ops.Lookup | ops.ArgMax):
+            return np.abs(self.values[name] - zero), 1
+        inputs = ops.inputs_of(op)
+        found = [self.magnitude(t.name) for t in inputs]
+        terms = max(n for _, n in found)
+        sizes = [m + t.qtype.zero_point for (m, _), t in zip(found, inputs, strict=True)]
+        match op:
+            case ops.Dense() | ops.Conv1D() | ops.Conv2D() | ops.DepthwiseConv2D():
+                taps = op.weight.tensor.size // op.output.channels
+                bias = None if op.bias is None else _absolute(op.bias)
+                return evaluate(replace(op, weight=_absolute(op.weight), bias=bias), *sizes), terms * taps + 1
+            case ops.Requantize():
+                m, o, s = (np.array(v, dtype=np.float64) for v in (op.multiplier, op.offset, op.shift))
+                # the offset undoes the input's zero point as well, and a rounding one is half a step
+                return np.ceil((found[0][0] * np.abs(m) + np.abs(o)) / 2.0**s).astype(np.int64), terms + 1
+            case ops.SumPool():
+                return evaluate(op, *sizes), terms + int(np.prod(op.kernel))
+            case ops.Add() | ops.Sub():
+                return sizes[0] + sizes[1], sum(n for _, n in found) + 1
+            case ops.Pad():
+                return evaluate(replace(op, value=abs(op.value - zero) + zero), *sizes) - zero, terms
+            case _:
+                return evaluate(op, *sizes) - zero, terms + 1
+
+
+def _absolute(c: Any) -> Any:
+    kind = replace(c.tensor.qtype, bits=64, signed=True)
+    return type(c).of(c.tensor.name, np.abs(c.array), kind)
+
+
+def _held(a: Sequence[Fraction], b: Sequence[Fraction], zero: int, size: np.ndarray) -> bool:
+    """Whether float32 holds every sum of these magnitudes: all multiples of one power of two, below 2**24 of it."""
+    every = [x for x in (*a, *(y + x * zero for x, y in zip(a, b, strict=True))) if x]
+    if not every or any(x.denominator & (x.denominator - 1) for x in every):
+        return not every
+    top = int(size.max(initial=0))
+    for x, y in zip(a, b, strict=True):
+        y += x * zero
+        unit = Fraction(1, max(x.denominator, y.denominator))
+        while not any(v % (2 * unit) for v in (x, y)) and (x or y):
+            unit *= 2
+        if abs(x / unit) * top + abs(y / unit) >= EXACT:
+            return False
+    return True
+
+
+def _output(tensor: Tensor, shown: Shown, ours: Ints) -> OutputReport:
+    scale = np.array([float(s) for s in tensor.qtype.scales])
+    theirs = shown.real.astype(np.float64)
+    same = np.rint(theirs / scale) + tensor.qtype.zero_point == ours
+    mine = dequantize(tensor, ours)
+    best = np.argmax(mine, axis=-1) == np.argmax(theirs, axis=-1)
+    return OutputReport(tensor.name, float(same.mean()), float(best.mean()))

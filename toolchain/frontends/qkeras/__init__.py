@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from toolchain.frontends.qkeras import archive
 from toolchain.ir import Graph
 from toolchain.options import LoadOptions
+
+if TYPE_CHECKING:
+    from toolchain.verify import Shown
 
 SOURCES = ".h5 and .keras files, live keras.Model objects"
 
@@ -31,10 +35,8 @@ def load(source: object, options: LoadOptions | None = None) -> Graph:
     return lower_model(archive.read(source), options or LoadOptions()).graph
 
 
-def framework(
-    source: object, options: LoadOptions, reals: Mapping[str, np.ndarray]
-) -> dict[str, tuple[str, np.ndarray]]:
-    """For verify: what QKeras computes, by tensor of the graph: (layer, real values). Needs the framework installed."""
+def framework(source: object, options: LoadOptions, reals: Mapping[str, np.ndarray]) -> list[Shown]:
+    """For verify: what QKeras computes of each layer that the graph has a tensor for. Needs the framework installed."""
     from toolchain.frontends.qkeras import oracle
 
     return oracle.run(source, options, reals)

@@ -31,6 +31,9 @@ class Context:
     sigmoid: str
     assumed: bool  # the sigmoid is an option's, not known from the model
     host: dict[str, str] = field(default_factory=dict)  # layers left to the host, with what they are
+    before: dict[str, Value] = field(
+        default_factory=dict
+    )  # tensor that a quantizer made -> what it rounded (for verify)
 
 
 Lower = Callable[[Context, Layer, Sequence[Value], str], Value]
@@ -75,7 +78,10 @@ def _activation(c: Context, layer: Layer, v: Value, name: str) -> Value:
         c.b.notes.append(
             f"layer {layer.name}: relu_upper_bound {q.relu_upper_bound} is ignored, as QKeras does when it reloads this file"
         )
-    return activations.apply(c.b, v, q, name, f"layer {layer.name}", c.sigmoid)
+    made = activations.apply(c.b, v, q, name, f"layer {layer.name}", c.sigmoid)
+    if made.tensor is not v.tensor:
+        c.before[made.tensor.name] = v
+    return made
 
 
 def _uses_internal_sigmoid(q: quantizers.Quantizer) -> bool:

@@ -42,6 +42,7 @@ class Lowered:
     graph: Graph
     values: Mapping[Ref, Value]
     host: Mapping[str, str]
+    before: Mapping[str, Value]
 
 
 def lower_model(model: Model, options: LoadOptions) -> Lowered:
@@ -74,7 +75,7 @@ def lower_model(model: Model, options: LoadOptions) -> Lowered:
         values[ref] = lower(context, layer, inputs, layer.name.replace("/", "_"))
     for ref in model.outputs:
         b.output(_output(b, _value(values, ref, model.layer(ref.layer)), ref, context))
-    return Lowered(b.graph(), values, context.host)
+    return Lowered(b.graph(), values, context.host, context.before)
 
 
 def _value(values: Mapping[Ref, Value], r: Ref, layer: Layer) -> Value:

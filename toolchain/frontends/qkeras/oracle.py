@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,15 @@ import numpy as np
 from toolchain.errors import MissingToolError, UnsupportedError
 from toolchain.frontends.qkeras import archive
 from toolchain.frontends.qkeras.lowering import Lowered, lower_model
+from toolchain.frontends.qkeras.values import Value
 from toolchain.options import LoadOptions
+from toolchain.verify import PLAIN, Affine, Rounded, Shown
 
-Told = dict[str, tuple[str, np.ndarray]]  # tensor of the graph -> layer of the model, real values [batch, ...]
+BATCH = 64
 
 
-def run(source: object, options: LoadOptions, reals: Mapping[str, np.ndarray]) -> Told:
-    """Real inputs [batch, ...] by input name through the framework: the values of every tensor that is a layer's output."""
+def run(source: object, options: LoadOptions, reals: Mapping[str, np.ndarray]) -> list[Shown]:
+    """Real inputs [batch, ...] by input name through the framework: every layer's output that the graph has a tensor for."""
     model = archive.read(source)
     lowered = lower_model(model, options)
     with _silence():
@@ -45,20 +49,95 @@ def _silence() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _run(source: object, model: archive.Model, lowered: Lowered, reals: Mapping[str, np.ndarray]) -> Told:
+@dataclass
+class _Ask:
+    """The framework's tensors that are wanted, each once."""
+
+    tensors: list[Any] = field(default_factory=list)
+
+    def __call__(self, tensor: Any) -> int:
+        for i, known in enumerate(self.tensors):
+            if known is tensor:
+                return i
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+
+def _run(source: object, model: archive.Model, lowered: Lowered, reals: Mapping[str, np.ndarray]) -> list[Shown]:
     live: Any = source if archive.is_live(source) else _load(Path(str(source)), model.keras)
-    wanted: dict[str, archive.Ref] = {}
+    ask = _Ask()
+    asked: dict[tuple[str, Affine], tuple[archive.Ref, Callable[[list[np.ndarray]], np.ndarray]]] = {}
     for ref, value in lowered.values.items():
-        made = model.layer(ref.layer).class_name != "InputLayer" and ref.layer not in lowered.host
-        if made and value.plain and "/" not in ref.layer:
-            wanted[value.tensor.name] = ref  # the last layer that leaves this tensor as it is
-    outputs = [_output(live, ref) for ref in wanted.values()]
+        if "/" in ref.layer or ref.layer in lowered.host or model.layer(ref.layer).class_name == "InputLayer":
+            continue
+        asked[value.tensor.name, _meaning(value)] = ref, _whole(ask(_output(live, ref)))  # the last that leaves it so
+    for tensor, ref, made in zip(lowered.graph.outputs, model.outputs, live.outputs, strict=True):
+        get = _whole(ask(made)) if ref.layer not in lowered.host else _before(live, model, lowered, ref, ask)
+        asked.setdefault((tensor.name, PLAIN), (ref, get))
+    rounds: dict[str, tuple[archive.Ref, Callable[[list[np.ndarray]], np.ndarray]]] = {}
+    for (name, meaning), (ref, _) in asked.items():
+        if name in lowered.before and meaning == PLAIN:
+            maker = next((r for r, v in lowered.values.items() if v.tensor.name == name and "/" not in r.layer), ref)
+            if "/" not in maker.layer and model.layer(maker.layer).class_name != "InputLayer":
+                rounds[name] = maker, _before(live, model, lowered, maker, ask)
     given = [np.asarray(reals[lowered.values[r].tensor.name], dtype=np.float32) for r in model.inputs]
-    answers = type_of_model(live)(live.inputs, outputs).predict(
-        given if len(given) > 1 else given[0], batch_size=64, verbose=0
+    answers = type_of_model(live)(live.inputs, ask.tensors).predict(
+        given if len(given) > 1 else given[0], batch_size=BATCH, verbose=0
     )
-    answers = answers if isinstance(answers, (list, tuple)) else [answers]
-    return {name: (ref.layer, np.asarray(y)) for (name, ref), y in zip(wanted.items(), answers, strict=True)}
+    answers = [np.asarray(y) for y in (answers if isinstance(answers, (list, tuple)) else [answers])]
+    found = []
+    for (name, meaning), (ref, get) in asked.items():
+        rounded = None
+        if name in rounds and meaning == PLAIN:
+            maker, before = rounds[name]
+            v = lowered.before[name]
+            rounded = Rounded(
+                v.tensor.name, _meaning(v), before(answers), partial(_quantize, live.get_layer(maker.layer))
+            )
+        found.append(Shown(name, ref.layer, get(answers), meaning, rounded))
+    return found
+
+
+def _meaning(v: Value) -> Affine:
+    return Affine(v.slope, v.intercept, v.lo, v.hi)
+
+
+def _whole(i: int) -> Callable[[list[np.ndarray]], np.ndarray]:
+    return lambda answers: answers[i]
+
+
+def _before(
+    live: Any, model: archive.Model, lowered: Lowered, ref: archive.Ref, ask: _Ask
+) -> Callable[[list[np.ndarray]], np.ndarray]:
+    """What the layer's activation reads: the layer's input, or for an activation within a layer, the layer without it."""
+    layer = live.get_layer(ref.layer)
+    given = _node(layer, ref).input_tensors
+    read = ask(given[0] if isinstance(given, (list, tuple)) else given)
+    kind = model.layer(ref.layer).class_name
+    if kind in ("QActivation", "Activation", "Softmax"):
+        return _whole(read)
+
+    def without(answers: list[np.ndarray]) -> np.ndarray:
+        kept, layer.activation = layer.activation, None
+        try:
+            return _batches(lambda x: layer(x, training=False), answers[read])
+        finally:
+            layer.activation = kept
+
+    return without
+
+
+def _quantize(layer: Any, x: np.ndarray) -> np.ndarray:
+    """The layer's quantizer of these values, in the framework."""
+    alone = type(layer).__name__ in ("QActivation", "Activation")
+    return _batches(layer if alone else layer.activation, x)
+
+
+def _batches(function: Callable[[Any], Any], x: np.ndarray) -> np.ndarray:
+    import tensorflow as tf
+
+    parts = [np.asarray(function(tf.constant(x[i : i + BATCH], tf.float32))) for i in range(0, len(x), BATCH)]
+    return np.concatenate(parts)
 
 
 def type_of_model(live: Any) -> Any:
@@ -67,10 +146,12 @@ def type_of_model(live: Any) -> Any:
 
 
 def _output(live: Any, ref: archive.Ref) -> Any:
-    layer = live.get_layer(ref.layer)
-    nodes = getattr(layer, "_inbound_nodes", None) or layer.inbound_nodes
-    made = nodes[ref.node].outputs
+    made = _node(live.get_layer(ref.layer), ref).outputs
     return made[ref.tensor] if isinstance(made, (list, tuple)) else made
+
+
+def _node(layer: Any, ref: archive.Ref) -> Any:
+    return (getattr(layer, "_inbound_nodes", None) or layer.inbound_nodes)[ref.node]
 
 
 def _load(path: Path, keras: int) -> Any:
