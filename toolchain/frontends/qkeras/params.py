@@ -57,7 +57,9 @@ def kernel(layer: Layer, weight: np.ndarray, key: str, notes: list[str], channel
     values, bits, signed = codes.codes, codes.bits, codes.signed
     flat = full.reshape(-1, full.shape[-1])
     varies = any(n > 1 for n in codes.scale.shape[:-1])
-    if varies and any(len(set(column)) > 1 for column in flat.T):  # scales that vary within an output channel (scale_axis)
+    if varies and any(
+        len(set(column)) > 1 for column in flat.T
+    ):  # scales that vary within an output channel (scale_axis)
         steps = [gcd(column) for column in flat.T]
         values = (values.astype(object) * (full / np.array(steps, dtype=object))).astype(object)
         bits = max(int(abs(x)).bit_length() for x in values.reshape(-1)) + 1
