@@ -7,10 +7,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from toolchain import boards, flow
+from toolchain import boards, flow, inputs, passes
 from toolchain.errors import ToolchainError
 from toolchain.ir import Graph, QType
 from toolchain.ir.builder import GraphBuilder
+from toolchain.ir.ops import Rounding
 from toolchain.measurement import Spread
 
 
@@ -49,3 +50,27 @@ def test_a_spread_is_of_values_that_occurred() -> None:
     assert Spread.of([5, 1, 9, 3]) == Spread(1, 3, 9, 9)
     assert Spread.of(list(range(1, 201))) == Spread(1, 100, 198, 200)
     assert Spread.of([7]) == Spread(7, 7, 7, 7)
+
+
+def counter(step: int) -> Graph:
+    """y = state + x, and the state becomes y * step / 4, within 8 bits."""
+    b = GraphBuilder("stream")
+    x = b.input("x", (3,), QType(4, True))
+    last = b.state("last", np.zeros(3, np.int64), QType(8, True))
+    y = b.add(x, last, "y")
+    b.next_state(last, b.requantize(y, QType(8, True), [step], [0], [2], Rounding.FLOOR, "next"))
+    b.output(y)
+    return b.graph()
+
+
+def test_states_are_compared_as_a_stream_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A board whose states go on otherwise is found out, though every first inference is right."""
+    samples = inputs.made_up(counter(3), 10)
+    found = flow.measure(counter(3), boards.load("native"), samples, runs=1)
+    assert (found.bit_exact, found.outputs_compared) == (True, 2 * 10 * 3)
+    real = flow._emit
+    monkeypatch.setattr(flow, "_emit", lambda graph, plan, board: real(*passes.run(counter(2), board), board))
+    wrong = flow.measure(counter(3), boards.load("native"), samples, runs=1)
+    assert not wrong.bit_exact
+    assert wrong.first_difference is not None
+    assert (wrong.first_difference.sample, wrong.count) == (1, None)

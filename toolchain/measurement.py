@@ -135,6 +135,8 @@ def measure(
 ) -> Measurement:
     """Run every sample once and compare with `simulate(graph)`; time `runs` runs; then profile each op once.
 
+    A graph with states runs its samples twice: each from the initial state, then all as one stream.
+
     `graph` is the one that was loaded, `refined` and `plan` what was compiled from it: the passes are under test too.
     """
     assert refined.outputs == graph.outputs, "a pass changed what the model gives, so not all of it would be compared"
@@ -161,6 +163,11 @@ def measure(
                 overhead = link.to_count(result.overhead, 0, hello)
                 counts.append(link.to_count(result.ticks, result.interrupts, hello) - overhead)
         step("running", (number + 1) / max(total, runs))
+    compared = sum(v.size for v in expected.values())
+    if graph.states:
+        streamed = _stream(session, graph, refined, plan, samples)
+        first = first or streamed
+        compared *= 2
     exact = first is None
     per_op: list[int | None] = [None] * hello.ops
     if exact and link.count_kind != "none":
@@ -173,7 +180,7 @@ def measure(
         project=image.project_digest,
         bit_exact=exact,
         samples=total,
-        outputs_compared=sum(v.size for v in expected.values()),
+        outputs_compared=compared,
         first_difference=first,
         judged=graph.outputs[0].name,
         accuracy=_accuracy(graph, outputs, labels),
@@ -199,15 +206,32 @@ def measure(
     )
 
 
+def _stream(
+    session: Session, graph: Graph, refined: Graph, plan: Plan, samples: Mapping[str, Ints]
+) -> Difference | None:
+    """The samples once more as one stream, each inference going on from the state that the last one left."""
+    session.reset_state()
+    state = None
+    for sample in range(len(next(iter(samples.values())))):
+        one = {name: values[sample : sample + 1] for name, values in samples.items()}
+        expected, state = reference.simulate(graph, one, state)
+        _, got, _ = run_sample(session, refined, plan, samples, sample, reset=False)
+        for name, value in got.items():
+            found = _difference(sample, name, expected[name][0], value)
+            if found:
+                return found
+    return None
+
+
 def run_sample(
-    session: Session, refined: Graph, plan: Plan, samples: Mapping[str, Ints], sample: int
+    session: Session, refined: Graph, plan: Plan, samples: Mapping[str, Ints], sample: int, reset: bool = True
 ) -> tuple[RunResult, dict[str, Ints], int]:
-    """One inference from the initial state: what the device counted, the outputs by name, and us seen by the host's clock."""
+    """One inference, from the initial state unless `reset` is off: what the device counted, the outputs by name, and us seen by the host's clock."""
     slots = {(slot.role, slot.name): slot for slot in layout.tensors(refined, plan)}  # an input may be an output too
     for tensor in refined.inputs:
         slot = slots["input", tensor.name]
         session.write(slot.index, samples[tensor.name][sample].astype(stored_dtype(slot)).tobytes())
-    if refined.states:
+    if refined.states and reset:
         session.reset_state()
     begin = time.perf_counter_ns()
     result = session.run()
