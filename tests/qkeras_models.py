@@ -110,7 +110,8 @@ ACTIVATIONS: dict[str, tuple[Callable[[Rng], str], bool]] = {
     "binary_sigmoid": (lambda r: "binary_sigmoid", True),
     "hard_tanh": (lambda r: "hard_tanh", True),
     "smooth_sigmoid": (lambda r: "smooth_sigmoid", True),
-    "ulaw": (lambda r: f"quantized_ulaw({r.integers(2, 7)},{r.integers(0, 2)},{r.integers(0, 2)})", True),
+    # a compiled graph multiplies by 1 / log(1 + u) where eager QKeras divides: the last bit of float32 differs
+    "ulaw": (lambda r: f"quantized_ulaw({r.integers(2, 7)},{r.integers(0, 2)},{r.integers(0, 2)})", False),
     "hswish": (lambda r: f"quantized_hswish({r.integers(4, 9)},{r.integers(0, 3)})", False),
 }
 
@@ -455,7 +456,8 @@ def compare(graph: Any, model: Any, x: list[np.ndarray], exact: bool, first: boo
             at = tuple(int(i) for i in np.argwhere(wrong)[0])
             text = f"output {t.name} {at}: framework {y[at]} = {codes[at]} steps, graph {mine[at]}; {int(wrong.sum())} of {wrong.size}"
             values = values or trace(graph, stored)
-            if exact or not beside_a_tie(graph, t.name, values, whole)[wrong].all():
+            beyond = any(np.abs(v).max() >= 2**24 for v in values.values())  # a sum that float32 rounded on the way
+            if (exact and not beyond) or not beside_a_tie(graph, t.name, values, whole)[wrong].all():
                 return text
             met["differ"] += int(wrong.sum())
     return None
