@@ -27,7 +27,7 @@ ROOMS = {
     "ir": {"errors"},
     "reference": CORE,
     "passes": CORE | {"layout"},
-    "frontends": CORE | {"options"},
+    "frontends": CORE | {"framework", "options"},
     "backends": CORE | {"__version__", "data", "firmware", "layout", "passes.plan"},
     "compress": CORE,
 }
@@ -128,7 +128,7 @@ PLANTED = {
     ),
     ("frontends/qkeras.py", "from . import brevitas"): "qkeras and brevitas may not know each other",
     ("frontends/qkeras.py", "from toolchain.backends import c"): (
-        "frontends may import only boards, errors, ir, options, project of toolchain"
+        "frontends may import only boards, errors, framework, ir, options, project of toolchain"
     ),
     ("measure.py", "def f():\n    from toolchain.backends.c import emit"): "only flow and cli import it",
     ("measure.py", "from toolchain.flow import load"): "only flow and cli import it",

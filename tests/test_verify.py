@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tests import qkeras_env
 from toolchain import cli, flow, inputs, report, verify
+from toolchain import framework as fw
 from toolchain.errors import ToolchainError
 from toolchain.frontends import qkeras
 from toolchain.ir import Graph, QType, exact, ops
@@ -25,15 +26,15 @@ from toolchain.reference import trace
 DIGITS = qkeras_env.ROOT / "examples" / "digits" / "model.h5"
 
 
-def told(graph: Graph, stored: dict[str, np.ndarray]) -> dict[str, verify.Shown]:
+def told(graph: Graph, stored: dict[str, np.ndarray]) -> dict[str, fw.Shown]:
     """What a framework that is right would say."""
     values = trace(graph, stored)
     reals = {t.name: inputs.dequantize(t, values[t.name]).astype(np.float32) for t in (op.output for op in graph.ops)}
-    return {name: verify.Shown(name, f"layer_{name}", real) for name, real in reals.items()}
+    return {name: fw.Shown(name, f"layer_{name}", real) for name, real in reals.items()}
 
 
-def shown(name: str, real: np.ndarray) -> list[verify.Shown]:
-    return [verify.Shown(name, name, real)]
+def shown(name: str, real: np.ndarray) -> list[fw.Shown]:
+    return [fw.Shown(name, name, real)]
 
 
 def corrupted(graph: Graph) -> Graph:
@@ -126,7 +127,7 @@ def ternary(x: np.ndarray) -> np.ndarray:
     return np.where(x * 16 >= 1, 1, np.where(x * 16 < -3, -1, 0)).astype(np.float32)
 
 
-def framework(graph: Graph, x: np.ndarray, push: dict[tuple[int, int], float] | None = None) -> list[verify.Shown]:
+def framework(graph: Graph, x: np.ndarray, push: dict[tuple[int, int], float] | None = None) -> list[fw.Shown]:
     """What a framework shows that holds sums in float32, each of `push` off by so much (in steps of 1/16)."""
     values = trace(graph, {"x": x})
     tensors = {op.output.name: op.output for op in graph.ops}
@@ -136,13 +137,13 @@ def framework(graph: Graph, x: np.ndarray, push: dict[tuple[int, int], float] | 
         acc[at] = exactly[at] + by / 16
     y = relu(acc)
     z = ternary(y)
-    made_y = verify.Rounded("acc", verify.PLAIN, acc, relu)
-    made_z = verify.Rounded("y", verify.PLAIN, y, ternary)
+    made_y = fw.Rounded("acc", fw.PLAIN, acc, relu)
+    made_z = fw.Rounded("y", fw.PLAIN, y, ternary)
     return [
-        verify.Shown("acc", "dense", acc),
-        verify.Shown("y", "relu", y, rounded=made_y),
-        verify.Shown("z", "ternary", z, rounded=made_z),
-        verify.Shown("out", "flat", z.reshape(-1, 5, 1)),
+        fw.Shown("acc", "dense", acc),
+        fw.Shown("y", "relu", y, rounded=made_y),
+        fw.Shown("z", "ternary", z, rounded=made_z),
+        fw.Shown("out", "flat", z.reshape(-1, 5, 1)),
     ]
 
 

@@ -16,7 +16,7 @@ from toolchain.ir import Graph
 from toolchain.options import LoadOptions
 
 if TYPE_CHECKING:
-    from toolchain.verify import Shown
+    from toolchain.framework import Shown
 
 SOURCES = ".h5 and .keras files, live keras.Model objects"
 

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from toolchain.errors import MissingToolError, UnsupportedError
+from toolchain.framework import PLAIN, Affine, Rounded, Shown
 from toolchain.frontends.qkeras import archive
 from toolchain.frontends.qkeras.lowering import Lowered, lower_model
 from toolchain.frontends.qkeras.values import Value
 from toolchain.options import LoadOptions
-from toolchain.verify import PLAIN, Affine, Rounded, Shown
 
 BATCH = 64
 
