@@ -130,7 +130,12 @@ INPUT = "start the model with a QActivation, or say it: --input-type u8 --input-
     ("layer", "key", "value", "message"),
     [
         ("pool1", "class", "LSTM", "layer pool1: LSTM is not supported; supported: "),
-        ("pool1", "class", "MaxPoling2D", "layer pool1: MaxPoling2D is not supported; did you mean 'MaxPooling2D'?"),
+        (
+            "pool1",
+            "class",
+            "MaxPoling2D",
+            "layer pool1: MaxPoling2D is not supported; did you mean 'MaxPooling2D'? supported: QDense, Dense, ",
+        ),
         ("conv2", "padding", "weird", "layer conv2: padding 'weird'; use 'valid' or 'same'"),
         ("conv2", "data_format", "channels_first", "layer conv2: channels_first; use channels_last"),
         ("conv2", "dtype", "mixed_float16", "layer conv2: dtype mixed_float16; only float32 models are read"),
@@ -162,7 +167,7 @@ INPUT = "start the model with a QActivation, or say it: --input-type u8 --input-
             "conv2",
             "kernel_quantizer",
             None,
-            "layer conv2: a weight tensor without a quantizer needs 37 stored bits; 16 are supported: quantize it, or round the values to a coarser grid",
+            "layer conv2: a weight tensor without a quantizer needs 37 stored bits; 16 are supported: give the layer a quantizer (QDense, QConv2D, ...), or round the values to a coarser grid",
         ),
     ],
 )

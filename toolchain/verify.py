@@ -23,10 +23,9 @@ from toolchain.options import LoadOptions
 from toolchain.reference import check_inputs, evaluate, trace
 
 UNIT = 2.0**-24  # float32 rounds each result by at most this part of it
-FEW = (
-    8  # roundings of one value besides a sum's: input, weight, bias, BatchNormalization (TensorFlow's rsqrt: 4 alone);
-)
-# over the models tried float32 was off by up to a third of the noise that this gives
+# Roundings of one value besides a sum's: input, weight, bias, BatchNormalization (TensorFlow's rsqrt: 4 alone). Over the
+# models tried float32 was off by up to a third of the noise that this gives.
+FEW = 8
 EXACT = 1 << 24  # float32 holds every integer up to here, so sums that stay below are exact
 RESIDUE = 1e-3  # steps
 Reals = Mapping[str, np.ndarray]
@@ -259,9 +258,7 @@ class _Noise:
             return np.zeros(size.shape)
         whole = size * np.array([abs(float(x)) for x in a])
         offset = np.array([abs(float(x)) for x in meaning.intercept])
-        if (
-            meaning.slope != PLAIN.slope
-        ):  # beta - mean * slope of a BatchNormalization: its parts may be larger than it is
+        if meaning.slope != PLAIN.slope:  # beta - mean * slope: the parts of a BatchNormalization may be larger than it
             offset = np.maximum(offset, whole.max(axis=tuple(range(whole.ndim - 1)), initial=0))
         found: np.ndarray = UNIT * ((terms**0.5 + FEW) * whole + FEW * offset)
         return found

@@ -46,7 +46,7 @@ def lower(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -> Value
         raise UnsupportedError(
             f"layer {layer.name}",
             f"{layer.class_name} is not supported",
-            nearest(layer.class_name, TABLE) or "supported: " + ", ".join(TABLE),
+            " ".join(filter(None, [nearest(layer.class_name, TABLE), "supported: " + ", ".join(TABLE)])),
         )
     if layer.config.get("data_format") == "channels_first":
         raise UnsupportedError(f"layer {layer.name}", "channels_first", "use channels_last")

@@ -407,6 +407,6 @@ def dyadic(y: np.ndarray, where: str, what: str, most: int = 31) -> Codes:
         raise UnsupportedError(
             where,
             f"{what} needs {top - low + int(signed)} stored bits",
-            f"{most} are supported: quantize it, or round the values to a coarser grid",
+            f"{most} are supported: give the layer a quantizer (QDense, QConv2D, ...), or round the values to a coarser grid",
         )
     return _grid(np.rint(np.ldexp(y64, -low)), po2(low), top - low + int(signed), signed)
