@@ -194,8 +194,8 @@ REFUSED = {
         ["simulate", "small.graph", "--json", "absent/y.json"],
     ),
     "a file that is a folder": (
-        "folder: cannot be written: Is a directory",
-        ["simulate", "small.graph", "--out", "folder"],
+        "folder.npz: cannot be written: Is a directory",
+        ["simulate", "small.graph", "--out", "folder.npz"],
     ),
     "a folder that is no project": (
         "foreign.txt: exists and is not a bitwright project; choose another folder or remove it",
@@ -220,7 +220,7 @@ REFUSED = {
 def test_a_mistake_is_one_line_and_leaves_nothing(folder: Folder, fault: str) -> None:
     for name in ("foreign.txt", "foreign.h5"):
         (folder.root / name).write_text("hello\n")
-    (folder.root / "folder").mkdir()
+    (folder.root / "folder.npz").mkdir()
     good = np.zeros((2, 4), np.int64)
     arrays = {
         "shape": np.zeros((3, 5), np.int64),
@@ -260,6 +260,29 @@ def test_a_wrong_command_line_is_one_line_and_code_2(folder: Folder, said: str, 
     assert said in err
     assert err.count("\n") == 1
     assert err.endswith("--help`\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "arguments"),
+    [
+        ("--out", ["simulate", "small.graph", "--out", "small.graph"]),
+        ("--json", ["inspect", "small.graph", "--json", "./small.graph"]),
+        ("--out", ["simulate", "small.graph", "--inputs", "x.npy", "--out", "x.npy"]),
+    ],
+)
+def test_what_a_command_reads_is_never_written_over(folder: Folder, option: str, arguments: list[str]) -> None:
+    np.save(folder.root / "x.npy", np.zeros((1, 4), np.int64))
+    before = (folder.root / arguments[-1]).read_bytes()
+    code, out, err = folder.run(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {option} ")
+    assert err.endswith(f"{Path(arguments[-1]).name}: is a file that this command reads; choose another name\n")
+    assert (folder.root / arguments[-1]).read_bytes() == before
+
+
+def test_simulate_writes_npz_alone(folder: Folder) -> None:
+    text = "error: --out y.npy: must end in .npz: an array for each output is written\n"
+    assert folder.run("simulate", "small.graph", "--out", "y.npy") == (2, "", text)
 
 
 def test_a_port_that_is_not_there_names_those_that_are(folder: Folder) -> None:

@@ -146,3 +146,24 @@ def test_labels(tmp_path: Path) -> None:
         inputs.read_labels(tmp_path / "n.npz", 2)
     with pytest.raises(ToolchainError, match=r"holds uint8 \[2\], must be integers \[3\], a class for each sample$"):
         inputs.read_labels(tmp_path / "y.npy", 3)
+
+
+def test_real_values_beyond_the_type_are_noted_and_integers_are_not(tmp_path: Path) -> None:
+    notes: list[str] = []
+    real = np.zeros((1, 2, 3))
+    real[0, 0, 0] = 255.0
+    np.save(tmp_path / "x.npy", real)
+    inputs.read(graph("x"), tmp_path / "x.npy", notes)
+    assert notes == ["16.7% of input x lies outside -2.25..1.5 and is clamped; is it normalised as in training?"]
+    np.save(tmp_path / "y.npy", np.full((1, 2, 3), 1.5))  # the largest there is
+    np.save(tmp_path / "z.npy", np.full((1, 2, 3), 7))
+    for name in ("y.npy", "z.npy"):
+        inputs.read(graph("x"), tmp_path / name, notes)
+    assert len(notes) == 1
+
+
+def test_truth_values_are_no_samples() -> None:
+    with pytest.raises(
+        ToolchainError, match=r"holds bool, must be floats \(real values\) or integers \(stored values\)$"
+    ):
+        inputs.stored(graph("x"), np.zeros((1, 2, 3), bool))

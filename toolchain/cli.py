@@ -28,6 +28,7 @@ WIDTH = 160  # of tables that go to a file or a pipe
 def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
+        _keep_what_is_read(arguments)
         code = int(arguments.run(arguments))
         sys.stdout.flush()  # here, where a closed pipe is caught
         return code
@@ -233,6 +234,15 @@ def _write_json(arguments: argparse.Namespace, data: object) -> None:
         write_text(Path(arguments.json), text)
 
 
+def _keep_what_is_read(arguments: argparse.Namespace) -> None:
+    """ToolchainError where a result would be written over the model or the samples."""
+    read = {Path(p).resolve(): p for name in ("model", "inputs", "labels") if (p := getattr(arguments, name, None))}
+    for name in ("out", "json"):
+        path = getattr(arguments, name, None)
+        if path and str(path) != "-" and Path(path).resolve() in read:
+            raise ToolchainError(f"--{name} {path}", "is a file that this command reads", "choose another name")
+
+
 def _load(arguments: argparse.Namespace) -> Graph:
     from toolchain import flow
     from toolchain.options import LoadOptions
@@ -243,7 +253,13 @@ def _load(arguments: argparse.Namespace) -> Graph:
 def _read(arguments: argparse.Namespace, graph: Graph, count: int) -> Any:
     from toolchain import inputs
 
-    return inputs.read(graph, arguments.inputs) if arguments.inputs else inputs.made_up(graph, count, arguments.seed)
+    if not arguments.inputs:
+        return inputs.made_up(graph, count, arguments.seed)
+    notes: list[str] = []
+    values = inputs.read(graph, arguments.inputs, notes)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return values
 
 
 def inspect(arguments: argparse.Namespace) -> int:
@@ -260,6 +276,8 @@ def inspect(arguments: argparse.Namespace) -> int:
 def simulate(arguments: argparse.Namespace) -> int:
     from toolchain import files, inputs, reference, report
 
+    if arguments.out and arguments.out.suffix != ".npz":
+        raise ToolchainError(f"--out {arguments.out}", "must end in .npz: an array for each output is written")
     graph = _load(arguments)
     outputs, _ = reference.simulate(graph, _read(arguments, graph, 16))
     values: dict[str, Any] = {

@@ -81,10 +81,11 @@ def verify(source: object, graph: Graph, stored: dict[str, Ints], options: LoadO
     return room.compare(graph, stored, end.framework(source, chosen, room.real_inputs(graph, stored, chosen)))
 
 
-def emit(graph: Graph, board: Board) -> Project:
-    """The project of files and commands for a board; nothing is written. The board's back end is the module of that name."""
-    from toolchain import passes
+def emit(graph: Graph, board: Board | str) -> Project:
+    """The project of files and commands for a board (or its name); nothing is written. Its back end is the module it names."""
+    from toolchain import boards, passes
 
+    board = boards.load(board) if isinstance(board, str) else board
     return _emit(*passes.run(graph, board), board)
 
 
@@ -101,7 +102,7 @@ def build(project: Project, out: Path, progress: Progress = quiet) -> Image:
 
 def measure(
     graph: Graph,
-    board: Board,
+    board: Board | str,
     samples: Mapping[str, np.ndarray] | np.ndarray,
     labels: Ints | None = None,
     runs: int = 10,
@@ -114,10 +115,11 @@ def measure(
     `samples` are real (float) or stored (integer) values, one array or one for each input; `labels` [samples] adds accuracy. Without `out` the project is built in a
     temporary folder. The measurement has no count where an output differed.
     """
-    from toolchain import measurement, passes
+    from toolchain import boards, measurement, passes
     from toolchain.inputs import stored
     from toolchain.links import open_link
 
+    board = boards.load(board) if isinstance(board, str) else board
     values = stored(graph, samples)
     refined, plan = passes.run(graph, board)
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:

@@ -18,13 +18,33 @@ from toolchain.reference import check_inputs
 Reals = npt.NDArray[np.float64]
 
 
-def read(graph: Graph, path: Path) -> dict[str, Ints]:
-    """Stored integers by input name, [batch, *shape]; ToolchainError names the file and what is wrong with it."""
+def read(graph: Graph, path: Path, notes: list[str] | None = None) -> dict[str, Ints]:
+    """Stored integers by input name, [batch, *shape]; ToolchainError names the file and what is wrong with it.
+
+    `notes` receives a line for each input with real values outside its type's range.
+    """
     given = _load(path, [t.name for t in graph.inputs])
     try:
-        return stored(graph, given, "")
+        found = stored(graph, given, "")
     except ToolchainError as error:
         raise ToolchainError(str(path), str(error)) from None
+    if notes is not None:
+        notes += [note for t in graph.inputs if (note := _clamped(t, given[t.name]))]
+    return found
+
+
+def _clamped(tensor: Tensor, values: np.ndarray) -> str:
+    """A line when real values lie outside the type's range, else an empty one: often they were not normalised as in training."""
+    if values.dtype.kind != "f":
+        return ""
+    q = tensor.qtype
+    scale = np.array([float(s) for s in q.scales])
+    steps = np.rint(values / scale) + q.zero_point
+    share = float(((steps < q.min) | (steps > q.max)).mean())
+    if not share:
+        return ""
+    low, high = (float((end - q.zero_point) * max(q.scales)) for end in (q.min, q.max))
+    return f"{share:.1%} of input {tensor.name} lies outside {low:g}..{high:g} and is clamped; is it normalised as in training?"
 
 
 def stored(graph: Graph, given: Mapping[str, np.ndarray] | np.ndarray, where: str = "inputs") -> dict[str, Ints]:
@@ -44,7 +64,7 @@ def stored(graph: Graph, given: Mapping[str, np.ndarray] | np.ndarray, where: st
 
 def quantize(tensor: Tensor, values: np.ndarray, where: str = "inputs") -> np.ndarray:
     """Real values to the tensor's stored integers, to nearest (halves to even) and clamped; integer arrays come back as they are."""
-    if values.dtype.kind in "iub":
+    if values.dtype.kind in "iu":
         return values
     if values.dtype.kind != "f":
         raise ToolchainError(
