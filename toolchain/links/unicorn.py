@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,9 +41,14 @@ def _length(code: bytes, at: int, size: int) -> int:
 
 
 class PythonCounter:
-    """The instructions executed, by a hook on every block."""
+    """The instructions executed, by a hook on every block, and the one place where a run is stopped: `stop` asks for it.
 
-    def __init__(self, code: bytes, origin: int) -> None:
+    A stop from elsewhere may fall before a block's hook or after it, and in a block that loops to itself nobody could tell
+    whether it was counted. Asked for within the hook, it always falls between the hook and the block.
+    """
+
+    def __init__(self, code: bytes, origin: int, emu_stop: Callable[[], object]) -> None:
+        self.stop = False
         lengths: dict[tuple[int, int], int] = {}
         count, last = 0, (0, 0)  # closure cells: the fastest variables Python has
 
@@ -54,6 +60,8 @@ class PythonCounter:
             except KeyError:
                 lengths[last] = _length(code, address - origin, size)
                 count += lengths[last]
+            if self.stop:
+                emu_stop()
 
         def forget(pc: int) -> None:
             nonlocal count
@@ -86,17 +94,28 @@ class _State(ctypes.Structure):
         ("origin", ctypes.c_uint64),
         ("bytes", ctypes.c_uint64),
         ("code", ctypes.c_char_p),
+        ("emu_stop", ctypes.c_void_p),
+        ("stop", ctypes.c_uint32),
     )
 
 
 class CCounter:
     """PythonCounter, compiled."""
 
-    def __init__(self, library: ctypes.CDLL, code: bytes, origin: int) -> None:
-        self._state = _State(origin=origin, bytes=len(code), code=code)
+    def __init__(self, library: ctypes.CDLL, code: bytes, origin: int, emu_stop: Any) -> None:
+        address = ctypes.cast(emu_stop, ctypes.c_void_p)
+        self._state = _State(origin=origin, bytes=len(code), code=code, emu_stop=address)
         self._code = code  # held here: C keeps only the pointer
         self.callback: Any = library.on_block
         self.user = ctypes.byref(self._state)
+
+    @property
+    def stop(self) -> bool:
+        return bool(self._state.stop)
+
+    @stop.setter
+    def stop(self, value: bool) -> None:
+        self._state.stop = value
 
     @property
     def count(self) -> int:
@@ -163,7 +182,9 @@ class UnicornLink(Link):
         flash = bytes(emulator.mem_read(board.flash_origin, board.flash_bytes))
         library = _library()
         self._counter: PythonCounter | CCounter = (
-            CCounter(library, flash, board.flash_origin) if library else PythonCounter(flash, board.flash_origin)
+            CCounter(library, flash, board.flash_origin, unicorn.unicorn_py3.unicorn.uclib.uc_emu_stop)
+            if library
+            else PythonCounter(flash, board.flash_origin, emulator.emu_stop)
         )
         self._hook_blocks(unicorn, self._counter)
         stack, self._pc = struct.unpack("<II", bytes(emulator.mem_read(board.flash_origin, 8)))
@@ -239,13 +260,22 @@ class UnicornLink(Link):
             failures.append(unraisable.exc_value)
             self._emulator.emu_stop()
 
+        def halt() -> None:
+            self._counter.stop = True
+
         before, sys.unraisablehook = sys.unraisablehook, lost
+        self._counter.stop = False
+        timer = threading.Timer(seconds, halt)
+        timer.daemon = True
+        timer.start()
         try:
-            self._emulator.emu_start(self._pc | 1, 0xFFFFFFFF, timeout=max(1, int(seconds * 1e6)))
+            self._emulator.emu_start(self._pc | 1, 0xFFFFFFFF)
         except self._error_class as error:
             at = self._emulator.reg_read(self._pc_register)
             raise ToolchainError(self.where, f"the emulated processor stopped at {at:#x}: {error}") from None
         finally:
+            timer.cancel()
+            timer.join()
             sys.unraisablehook = before
             self._pc = self._emulator.reg_read(self._pc_register)
             self._counter.stopped(self._pc)

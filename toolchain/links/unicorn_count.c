@@ -9,13 +9,14 @@ typedef struct {
     uint32_t outside; /* a block that is not in flash: not counted, and the link refuses to go on */
     uint64_t origin, bytes;
     const uint8_t *code;
+    int (*emu_stop)(void *emulator);
+    volatile uint32_t stop; /* set by another thread: stop here, between this hook and its block */
 } block_counter;
 
 void on_block(void *emulator, uint64_t address, uint32_t size, void *user);
 
 void on_block(void *emulator, uint64_t address, uint32_t size, void *user) {
     block_counter *counter = user;
-    (void)emulator;
     if (address < counter->origin || address - counter->origin + size > counter->bytes) {
         counter->outside = 1;
         return;
@@ -28,4 +29,7 @@ void on_block(void *emulator, uint64_t address, uint32_t size, void *user) {
     counter->last_address = address;
     counter->last_length = length;
     counter->count += length;
+    if (counter->stop) {
+        counter->emu_stop(emulator);
+    }
 }
