@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from toolchain import boards, flow, passes, tools
+from toolchain import boards, flow, tools
 from toolchain.boards import Board
 from toolchain.ir import Graph
 from toolchain.links import Link, open_link
@@ -95,11 +95,3 @@ def session(bench: Bench) -> Iterator[Callable[[Graph], Session]]:
     yield start
     for link in links:
         link.close()
-
-
-@pytest.fixture(scope="session")
-def slots() -> Callable[[Graph, Board], dict[str, object]]:
-    """The tensor table of what is compiled, by name."""
-    from toolchain import layout
-
-    return lambda graph, board: {slot.name: slot for slot in layout.tensors(*passes.run(graph, board))}

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from toolchain.inspect import macs as macs
 from toolchain.ir import Graph, QType, Tensor, ops
 from toolchain.ir.ops import Op
 
@@ -30,11 +29,6 @@ def ctype(qtype: QType) -> str:
 def nbytes(tensor: Tensor) -> int:
     """The bytes a tensor takes in memory."""
     return tensor.size * SIZES[ctype(tensor.qtype)]
-
-
-def weight_bytes(graph: Graph) -> int:
-    """The bytes of all constants as stored now: one value in one storage type."""
-    return sum(nbytes(tensor) for tensor in {c.tensor.name: c.tensor for c in graph.consts()}.values())
 
 
 @dataclass(frozen=True)
