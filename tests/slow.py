@@ -46,6 +46,8 @@ def round_real(v: Fraction, mode: str) -> int:
             return nearest(v, False)
         case "half_away":
             return nearest(v, v > 0)
+        case "half_toward_zero":
+            return nearest(v, v < 0)
         case "floor":
             return floor(v)
         case "ceil":

@@ -155,7 +155,7 @@ LINES = dump(parse(EXAMPLE)).splitlines()
         ("groups=1", "groups=[1]", 10, "groups='[1]' must be an integer"),
         ("clamp=[0,15]", "clamp=[0]", 11, "clamp: '[0]' must be two integers"),
         ("clamp=[0,15]", "clamp=%x", 11, "clamp='%x' must be a list in []"),
-        ("half_even", "bankers", 11, "'bankers' is not a rounding; roundings: half_even, half_up, half_down, half_away, floor, "
+        ("half_even", "bankers", 11, "'bankers' is not a rounding; roundings: half_even, half_up, half_down, half_away, half_toward_zero, floor, "
          "ceil, toward_zero, away_from_zero, tflm"),
         ("%flat:", "%act:", 12, "%act is defined twice"),
         ("%flat:", "%w:", 12, "%w is defined twice"),

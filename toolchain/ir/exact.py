@@ -68,6 +68,8 @@ def edge(k: Any, rounding: Rounding) -> tuple[Any, Any]:
             return 2 * k - 1, odd
         case Rounding.HALF_AWAY:
             return 2 * k - 1, 1 - positive
+        case Rounding.HALF_TOWARD_ZERO:
+            return 2 * k - 1, positive
         case Rounding.TFLM:
             raise AssertionError("tflm is not one rounding of a real number")
 

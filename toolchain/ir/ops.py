@@ -21,6 +21,7 @@ class Rounding(str, Enum):
     HALF_UP = "half_up"
     HALF_DOWN = "half_down"
     HALF_AWAY = "half_away"
+    HALF_TOWARD_ZERO = "half_toward_zero"
     FLOOR = "floor"
     CEIL = "ceil"
     TOWARD_ZERO = "toward_zero"

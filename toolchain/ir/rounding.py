@@ -33,6 +33,8 @@ def shift_right(t: Any, shift: Any, rounding: Rounding) -> Any:
             return floor + up.astype(np.int64)
         case Rounding.HALF_AWAY:
             return _where_negative(t, -((half - t) >> shift), (t + half) >> shift)
+        case Rounding.HALF_TOWARD_ZERO:
+            return _where_negative(t, (t + half) >> shift, -((half - t) >> shift))
         case Rounding.TOWARD_ZERO:
             return _where_negative(t, -((-t) >> shift), t >> shift)
         case Rounding.AWAY_FROM_ZERO:

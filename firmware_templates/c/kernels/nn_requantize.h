@@ -7,7 +7,7 @@
 #define NN_REQUANTIZE_H
 #include "nn.h"
 
-typedef enum { NN_FLOOR, NN_HALF_EVEN, NN_HALF_AWAY, NN_TOWARD_ZERO, NN_AWAY_FROM_ZERO, NN_TFLM } nn_rounding;
+typedef enum { NN_FLOOR, NN_HALF_EVEN, NN_HALF_AWAY, NN_HALF_TOWARD_ZERO, NN_TOWARD_ZERO, NN_AWAY_FROM_ZERO, NN_TFLM } nn_rounding;
 
 typedef struct {
     nn_rounding rounding;
@@ -22,6 +22,7 @@ NN_INLINE int64_t nn_round64(int64_t t, uint32_t shift, nn_rounding rounding) {
     switch (rounding) {
     case NN_HALF_EVEN: t += (below >> 1) + (shift != 0 ? (t >> shift) & 1 : 0); break;
     case NN_HALF_AWAY: t += t < 0 ? below - half : half; break;
+    case NN_HALF_TOWARD_ZERO: t += t < 0 ? half : below - half; break;
     case NN_TOWARD_ZERO: t += t < 0 ? below : 0; break;
     case NN_AWAY_FROM_ZERO: t += t < 0 ? 0 : below; break;
     default: break;
@@ -35,6 +36,7 @@ NN_INLINE int32_t nn_round32(int32_t t, uint32_t shift, nn_rounding rounding) {
     switch (rounding) {
     case NN_HALF_EVEN: t += (below >> 1) + (shift != 0 ? (t >> shift) & 1 : 0); break;
     case NN_HALF_AWAY: t += t < 0 ? below - half : half; break;
+    case NN_HALF_TOWARD_ZERO: t += t < 0 ? half : below - half; break;
     case NN_TOWARD_ZERO: t += t < 0 ? below : 0; break;
     case NN_AWAY_FROM_ZERO: t += t < 0 ? 0 : below; break;
     default: break;

@@ -20,6 +20,7 @@ KERNEL_ROUNDINGS = {
     Rounding.FLOOR: "NN_FLOOR",
     Rounding.HALF_EVEN: "NN_HALF_EVEN",
     Rounding.HALF_AWAY: "NN_HALF_AWAY",
+    Rounding.HALF_TOWARD_ZERO: "NN_HALF_TOWARD_ZERO",
     Rounding.TOWARD_ZERO: "NN_TOWARD_ZERO",
     Rounding.AWAY_FROM_ZERO: "NN_AWAY_FROM_ZERO",
     Rounding.TFLM: "NN_TFLM",

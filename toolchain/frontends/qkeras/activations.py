@@ -1,14 +1,12 @@
-"""A quantizer applied to a Value: one Requantize where it is affine between clamps, else a Threshold or a Lookup.
+"""QKeras' quantizers of activations as staircases, and its functions as pending ones.
 
-Its one rule: a quantizer is a staircase, and its steps begin at exact real numbers; where each begins in stored integers
-is computed with rationals, so nothing depends on floating point.
+Its one rule: where each step begins is an exact real number, written down here and nowhere else.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -31,40 +29,14 @@ from toolchain.frontends.qkeras.quantizers import (
     Quantizer,
     Ternary,
 )  # fmt: skip
-from toolchain.frontends.qkeras.values import ONE, Value, affine, clip, exact, shorten
-from toolchain.ir import exact as proofs
+from toolchain.ir import staircase
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.check import MAX_LOOKUP_BITS
-from toolchain.ir.exact import MAX_LADDER
-from toolchain.ir.ops import Rounding
-from toolchain.ir.types import QType, Tensor
+from toolchain.ir.staircase import Edge, Ladder, Uniform
+from toolchain.ir.types import QType
+from toolchain.ir.values import ONE, Value, affine, clip, shorten
 
 HALF = Fraction(1, 2)
-Edge = tuple[Fraction, bool]  # where a step begins, and whether the edge itself belongs to it
-
-
-@dataclass(frozen=True)
-class Uniform:
-    """code = clamp(half_even(slope * x + intercept), lo, hi), worth `scale` each."""
-
-    slope: Fraction
-    intercept: Fraction
-    lo: int
-    hi: int
-    scale: tuple[Fraction, ...]
-    bits: int
-    signed: bool
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """code = levels[number of edges that x reaches]."""
-
-    edges: tuple[Edge, ...]
-    levels: tuple[int, ...]
-    scale: tuple[Fraction, ...]
-    bits: int
-    signed: bool
 
 
 def po2(e: int) -> Fraction:
@@ -92,7 +64,7 @@ def parts(q: Quantizer, where: str, sigmoid: str) -> tuple[Uniform | Ladder, ...
                 return (_sign(scales(q.alpha, ONE)),)
             lo = -(2**u) + int(q.symmetric) if q.keep_negative else 0
             return (
-                Uniform(
+                Uniform.one(
                     po2(u - q.integer),
                     Fraction(0),
                     lo,
@@ -110,12 +82,12 @@ def parts(q: Quantizer, where: str, sigmoid: str) -> tuple[Uniform | Ladder, ...
             if u == 0:
                 return (_sign((step[0] / 2,)),)
             lo = -(2**u) + int(q.symmetric) if q.keep_negative else 0
-            return (Uniform(1 / step[0], Fraction(0), lo, 2**u - 1, step, q.bits, q.keep_negative),)
+            return (Uniform.one(1 / step[0], Fraction(0), lo, 2**u - 1, step, q.bits, q.keep_negative),)
         case Binary():
             return (_sign(scales(q.alpha, ONE), 0 if q.use_01 else -1),)
         case Ternary():
             t = f32(0.33 if q.threshold is None else q.threshold)
-            return (Ladder(((-t, False), (t, True)), (-1, 0, 1), scales(q.alpha, ONE), 2, True),)
+            return (Ladder.one(((-t, False), (t, True)), (-1, 0, 1), scales(q.alpha, ONE), 2, True),)
         case QuantizedRelu():
             return _relu(q, sigmoid)
         case QuantizedTanh():
@@ -123,7 +95,7 @@ def parts(q: Quantizer, where: str, sigmoid: str) -> tuple[Uniform | Ladder, ...
             lo = -m + int(q.symmetric)
             if not q.use_real_tanh and sigmoid != "real":
                 return (
-                    Uniform(
+                    Uniform.one(
                         m * (ONE if sigmoid == "hard" else Fraction(3, 8)),
                         Fraction(0),
                         lo,
@@ -135,14 +107,14 @@ def parts(q: Quantizer, where: str, sigmoid: str) -> tuple[Uniform | Ladder, ...
                 )
             inverse = math.atanh if q.use_real_tanh else (lambda p: math.log((1 + p) / (1 - p)))
             edges = tuple((Fraction(inverse((k - 0.5) / m)), True) for k in range(lo + 1, m))
-            return (Ladder(edges, tuple(range(lo, m)), (Fraction(1, m),), q.bits, True),)
+            return (Ladder.one(edges, tuple(range(lo, m)), (Fraction(1, m),), q.bits, True),)
         case QuantizedSigmoid():
             m, kind = 2**q.bits, "real" if q.use_real_sigmoid else sigmoid
             lo = int(q.symmetric)
             if kind != "real":
-                return (Uniform(m * _slope(kind), Fraction(m, 2), lo, m - 1, (Fraction(1, m),), q.bits, False),)
+                return (Uniform.one(m * _slope(kind), Fraction(m, 2), lo, m - 1, (Fraction(1, m),), q.bits, False),)
             return (
-                Ladder(
+                Ladder.one(
                     tuple(_reached(j, m, kind) for j in range(lo + 1, m)),
                     tuple(range(lo, m)),
                     (Fraction(1, m),),
@@ -155,19 +127,19 @@ def parts(q: Quantizer, where: str, sigmoid: str) -> tuple[Uniform | Ladder, ...
             centres = (2.0**q.integer * (2 * np.arange(m + 1) / m - 1)).astype(np.float32)
             codes = weights.quantize(q, centres, where, [])
             edges = tuple((e * 2**q.integer, inc) for e, inc in (_reached(j, m, sigmoid) for j in range(1, m + 1)))
-            return (Ladder(edges, tuple(codes.codes.tolist()), (codes.scale.item(),), codes.bits, codes.signed),)
+            return (Ladder.one(edges, tuple(codes.codes.tolist()), (codes.scale.item(),), codes.bits, codes.signed),)
         case QuantizedPo2() | QuantizedReluPo2():
             return (_power_of_two(q, where),)
         case Function(name="binary_tanh"):
-            return (Ladder(((Fraction(0), False),), (-1, 1), (ONE,), 2, True),)
+            return (Ladder.one(((Fraction(0), False),), (-1, 1), (ONE,), 2, True),)
         case Function(name="binary_sigmoid"):
-            return (Ladder(((Fraction(0), False),), (0, 1), (ONE,), 1, False),)
+            return (Ladder.one(((Fraction(0), False),), (0, 1), (ONE,), 1, False),)
         case _:
             raise AssertionError(q)
 
 
 def _sign(scale: tuple[Fraction, ...], low: int = -1) -> Ladder:
-    return Ladder(((Fraction(0), True),), (low, 1), scale, 2 if low else 1, bool(low))
+    return Ladder.one(((Fraction(0), True),), (low, 1), scale, 2 if low else 1, bool(low))
 
 
 def _slope(kind: str) -> Fraction:
@@ -191,17 +163,17 @@ def _relu(q: QuantizedRelu, sigmoid: str) -> tuple[Uniform | Ladder, ...]:
         top = min(top, int(f32(q.relu_upper_bound) / step))
     depth = int(slope * m)
     if not q.use_sigmoid:
-        up = Uniform(1 / step, Fraction(0), 0, top, (step,), q.bits, signed)
-        return (up, Uniform(slope / step, Fraction(0), -depth, 0, (step,), q.bits, True)) if signed else (up,)
+        up = Uniform.one(1 / step, Fraction(0), 0, top, (step,), q.bits, signed)
+        return (up, Uniform.one(slope / step, Fraction(0), -depth, 0, (step,), q.bits, True)) if signed else (up,)
     half = po2(q.integer)
     js = range(m // 2 + 1, m + 1)
     edges = tuple((e * half, inc) for e, inc in (_reached(j, m, sigmoid) for j in js))
-    ladder = Ladder(edges, (0, *(min(2 * j - m, top) for j in js)), (step,), q.bits, signed)
+    ladder = Ladder.one(edges, (0, *(min(2 * j - m, top) for j in js)), (step,), q.bits, signed)
     if not signed:
         return (ladder,)
     ks = range(1, depth // 2 + 1 if depth > 1 else 2)
     below = tuple((e * half, inc) for e, inc in (_reached(k, depth, sigmoid) for k in ks))
-    return ladder, Ladder(below, (-depth, *(min(2 * k - depth, 0) for k in ks)), (step,), q.bits, True)
+    return ladder, Ladder.one(below, (-depth, *(min(2 * k - depth, 0) for k in ks)), (step,), q.bits, True)
 
 
 def _sqrt2_power(e: int) -> Fraction:
@@ -256,7 +228,7 @@ def _power_of_two(q: QuantizedPo2 | QuantizedReluPo2, where: str) -> Ladder:
     # below zero, then zero itself (which counts as positive), then above
     middle: list[Edge] = [(Fraction(0), True)]
     levels = [sign * (1 << e - low) for e in reversed(down)] + [1 << e - low for e in exponents]
-    return Ladder((*falling, *middle, *edges), tuple(levels), (po2(low),), bits, sign < 0)
+    return Ladder.one((*falling, *middle, *edges), tuple(levels), (po2(low),), bits, sign < 0)
 
 
 # --- application -----------------------------------------------------------------------------------------------------
@@ -271,9 +243,13 @@ def apply(b: GraphBuilder, v: Value, q: Quantizer, name: str, where: str, sigmoi
     found = parts(q, where, sigmoid)
     if len(found) == 2:  # one of the two is 0 everywhere
         return Value(
-            b.add(_one(b, v, found[0], f"{name}_up", where), _one(b, v, found[1], f"{name}_down", where), name)
+            b.add(
+                staircase.apply(b, v, found[0], f"{name}_up", where),
+                staircase.apply(b, v, found[1], f"{name}_down", where),
+                name,
+            )
         )
-    return Value(_one(b, v, found[0], name, where))
+    return Value(staircase.apply(b, v, found[0], name, where))
 
 
 def _function(b: GraphBuilder, v: Value, q: Function, name: str, where: str) -> Value:
@@ -299,72 +275,6 @@ def _function(b: GraphBuilder, v: Value, q: Function, name: str, where: str) -> 
     )
 
 
-def _one(b: GraphBuilder, v: Value, part: Uniform | Ladder, name: str, where: str) -> Tensor:
-    if len(part.scale) > 1 and len(part.scale) != v.shape[-1]:
-        raise UnsupportedError(
-            where, f"{len(part.scale)} scales (alpha) for {v.shape[-1]} channels", "give one alpha for each channel"
-        )
-    qtype = QType.of(part.bits, part.signed, part.scale, len(v.shape) - 1)
-    if isinstance(part, Ladder):
-        if v.lo is not None or v.hi is not None:
-            v = Value(exact(b, v, f"{name}_clip", where))
-        return _ladder(b, v, part, qtype, name, where)
-    columns = [(a * part.slope, i * part.slope + part.intercept) for a, i in v.columns()]
-    lo, hi = part.lo, part.hi
-    if v.lo is not None:
-        lo = min(max(_code(part, v.lo), lo), hi)
-    if v.hi is not None:
-        hi = min(max(_code(part, v.hi), lo), hi)
-    low, high = b.range(v.tensor).whole
-    if columns == [(ONE, Fraction(0))] and v.tensor.qtype == qtype and lo <= low and high <= hi:
-        return v.tensor
-    return proofs.affine(
-        b, v.tensor, qtype, [a for a, _ in columns], [i for _, i in columns], Rounding.HALF_EVEN, name, (lo, hi)
-    )
-
-
-def _code(part: Uniform, x: Fraction) -> int:
-    return round(part.slope * x + part.intercept)  # Python rounds a Fraction's half to even
-
-
-def _ladder(b: GraphBuilder, v: Value, part: Ladder, qtype: QType, name: str, where: str) -> Tensor:
-    """Where each edge lies in stored integers, for each channel."""
-    columns = v.columns()
-    if len(part.edges) * len(columns) > MAX_LADDER:
-        raise UnsupportedError(
-            where,
-            f"{len(part.edges)} steps for each of {len(columns)} channels",
-            f"use fewer bits: at most {MAX_LADDER} thresholds",
-        )
-    lowest, highest = b.range(v.tensor).whole
-    rows = [_thresholds(part, a, i, lowest, highest) for a, i in columns]
-    rows = rows[:1] if all(r == rows[0] for r in rows) else rows
-    thresholds, levels = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
-    one = len(rows) == 1 and len(v.tensor.qtype.scales) == 1
-    if one and v.tensor.qtype.bits <= MAX_LOOKUP_BITS and len(part.edges) > 16:
-        stored = np.arange(v.tensor.qtype.min, v.tensor.qtype.max + 1)
-        return b.lookup(v.tensor, qtype, levels[0][np.searchsorted(thresholds[0], stored, side="right")], name)
-    return b.threshold(v.tensor, qtype, thresholds, levels, name)
-
-
-def _thresholds(part: Ladder, a: Fraction, i: Fraction, lowest: int, highest: int) -> tuple[list[int], list[int]]:
-    levels = list(part.levels)
-    if a == 0:
-        reached = sum(i > e or (i == e and inc) for e, inc in part.edges)
-        return [lowest] * len(part.edges), [levels[reached]] * len(levels)
-    found = []
-    for e, inc in part.edges:
-        x = (e - i) / a
-        if a > 0:
-            found.append(math.ceil(x) if inc else math.floor(x) + 1)
-        else:  # real falls as stored grows: the step ends after stored x
-            found.append(math.floor(x) + 1 if inc else math.ceil(x))
-    if a < 0:
-        found.reverse()
-        levels.reverse()
-    return [min(max(t, lowest), highest + 1) for t in found], levels
-
-
 def _hswish(b: GraphBuilder, v: Value, q: QuantizedHswish, name: str, where: str) -> Value:
     """x * relu6(x + 3) / 6 falls and rises: a Lookup, so its input must be narrow."""
     columns = v.columns()
@@ -384,7 +294,7 @@ def _hswish(b: GraphBuilder, v: Value, q: QuantizedHswish, name: str, where: str
         x = max(x, v.lo) if v.lo is not None else x
         x = min(x, v.hi) if v.hi is not None else x
         y = x * min(max(x + q.relu_shift, Fraction(0)), bound) / bound
-        table.append(min(max(_code(part, y), part.lo), part.hi))
+        table.append(part.code(y))
     return Value(b.lookup(t, QType.of(part.bits, part.signed, part.scale, len(t.shape) - 1), table, name))
 
 

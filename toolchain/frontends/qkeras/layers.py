@@ -15,11 +15,11 @@ import numpy as np
 from toolchain.errors import UnsupportedError, nearest
 from toolchain.frontends.qkeras import activations, params, quantizers
 from toolchain.frontends.qkeras.archive import Layer
-from toolchain.frontends.qkeras.values import ONE, Value, affine, align, clip, exact, scale_of, shorten, unify
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.geometry import same_padding
 from toolchain.ir.ops import Rounding
 from toolchain.ir.types import QType, bits_for
+from toolchain.ir.values import ONE, Value, affine, align, clip, exact, scale_of, shorten, unify
 
 ZERO = Fraction(0)
 

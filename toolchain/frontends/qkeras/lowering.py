@@ -14,11 +14,12 @@ from toolchain.errors import ToolchainError, UnsupportedError
 from toolchain.frontends.qkeras import activations, params, quantizers
 from toolchain.frontends.qkeras.archive import Layer, Model, Ref
 from toolchain.frontends.qkeras.layers import Context, lower
-from toolchain.frontends.qkeras.values import ONE, Value, exact, shorten
 from toolchain.ir import Graph
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.ops import Rounding
+from toolchain.ir.staircase import Uniform
 from toolchain.ir.types import QType, Tensor
+from toolchain.ir.values import ONE, Value, exact, shorten
 from toolchain.options import LoadOptions
 
 SHAPES_ONLY = (
@@ -176,7 +177,7 @@ def _input(
         if q is not None and not isinstance(q, quantizers.QuantizedHswish)
     ]
     first = parts[0] if parts else None
-    if len(kinds) > 1 or not isinstance(first, activations.Uniform) or first.intercept:
+    if len(kinds) > 1 or not isinstance(first, Uniform) or any(first.intercept):
         what = "several quantizers read it" if len(kinds) > 1 else "its quantizer is no plain rounding"
         raise ToolchainError(where, f"{what}, so the model does not say its integers", TRY_INPUT)
     q = next(iter(kinds))
@@ -185,7 +186,7 @@ def _input(
         raise ToolchainError(
             where, "its quantizer is no plain rounding, so the model does not say its integers", TRY_INPUT
         )
-    return Value(b.input(layer.name, size, QType(first.bits, signed, 1 / first.slope)))
+    return Value(b.input(layer.name, size, QType(first.bits, signed, 1 / first.slope[0])))
 
 
 def _first_quantizers(

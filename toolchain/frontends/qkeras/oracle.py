@@ -20,7 +20,7 @@ from toolchain.errors import MissingToolError, UnsupportedError
 from toolchain.framework import PLAIN, Affine, Rounded, Shown
 from toolchain.frontends.qkeras import archive
 from toolchain.frontends.qkeras.lowering import Lowered, lower_model
-from toolchain.frontends.qkeras.values import Value
+from toolchain.ir.values import Value
 from toolchain.options import LoadOptions
 
 BATCH = 64

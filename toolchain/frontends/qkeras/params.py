@@ -17,9 +17,9 @@ import numpy as np
 from toolchain.errors import UnsupportedError
 from toolchain.frontends.qkeras import activations, quantizers, weights
 from toolchain.frontends.qkeras.archive import Layer
-from toolchain.frontends.qkeras.values import gcd, shorten
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.types import Const
+from toolchain.ir.values import gcd, shorten
 
 F32 = np.float32
 MAX_FLOAT_WEIGHT_BITS = 16
