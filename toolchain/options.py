@@ -7,7 +7,15 @@ from argparse import Namespace
 from dataclasses import dataclass
 from fractions import Fraction
 
+from typing import TYPE_CHECKING
+
 from toolchain.errors import ToolchainError
+
+if TYPE_CHECKING:
+    from toolchain.ir.builder import GraphBuilder
+    from toolchain.ir.values import Value
+
+TRY_INPUT = "say what it is: --input-type u8 --input-scale 1/255 --input-zero-point 0 (and --input-mean, --input-std), or quantize it first in the model"
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,23 @@ class LoadOptions:
             raise ToolchainError("--input-std", f"is {given.input_std}, must be positive")
         mean = _rationals("--input-mean", given.input_mean)
         return cls((int(match[2]), match[1] == "s"), scale, given.input_zero_point or 0, mean, std, given.sigmoid)
+
+
+def declared_input(b: GraphBuilder, name: str, shape: tuple[int, ...], o: LoadOptions) -> Value:
+    """What the options say of an input: real = scale * (stored - zero_point), and the model reads (real - mean) / std."""
+    from toolchain.ir.types import QType
+    from toolchain.ir.values import Value, shorten, spread
+
+    assert o.input_type is not None
+    bits, signed = o.input_type
+    for option, given in (("--input-mean", o.input_mean), ("--input-std", o.input_std)):
+        if len(given) not in (0, 1, shape[-1]):
+            raise ToolchainError(option, f"has {len(given)} values, must have 1 or {shape[-1]} for input {name}")
+    tensor = b.input(name, shape, QType(bits, signed, o.input_scale or Fraction(1), None, o.input_zero_point))
+    mean, std = o.input_mean or (Fraction(0),), o.input_std or (Fraction(1),)
+    size = max(len(mean), len(std))
+    mean, std = spread(mean, size), spread(std, size)
+    return Value(tensor, shorten(1 / s for s in std), shorten(-m / s for m, s in zip(mean, std, strict=True)))
 
 
 def _rational(option: str, text: str) -> Fraction:

@@ -96,7 +96,7 @@ def apply(b: GraphBuilder, v: Value, part: Uniform | Ladder, name: str, where: s
         if v.lo is not None or v.hi is not None:
             v = Value(exact(b, v, f"{name}_clip", where))
         return _ladder(b, v, part, name, where)
-    return _uniform(b, v, part, name)
+    return _uniform(b, v, part, name, where)
 
 
 def _sizes(part: Uniform | Ladder) -> dict[str, int]:
@@ -105,12 +105,13 @@ def _sizes(part: Uniform | Ladder) -> dict[str, int]:
     return {"scales": len(part.scale), "slopes": len(part.slope), "intercepts": len(part.intercept)}
 
 
-def _uniform(b: GraphBuilder, v: Value, part: Uniform, name: str) -> Tensor:
+def _uniform(b: GraphBuilder, v: Value, part: Uniform, name: str, where: str) -> Tensor:
     qtype = part.qtype(len(v.shape))
     given = v.columns()
     size = max(len(given), len(part.slope), len(part.intercept))
-    if size > 1 and not (v.lo is None and v.hi is None) and len(part.slope) > 1:
-        v = Value(exact(b, v, f"{name}_clip", name))  # a clip at one real value is another code in each channel
+    ends = [(x, {part.code(x, c) for c in range(size)}) for x in (v.lo, v.hi) if x is not None]
+    if any(len(codes) > 1 for _, codes in ends):  # a clip at one real value is another code in each channel
+        v = Value(exact(b, v, f"{name}_clip", where))
         given = v.columns()
     slopes, offsets = spread(part.slope, size), spread(part.intercept, size)
     pairs = zip(given * size if len(given) == 1 else given, slopes, offsets, strict=True)

@@ -20,6 +20,7 @@ from toolchain.ir.types import QType, Tensor, bits_for
 ONE, ZERO = Fraction(1), Fraction(0)
 MAX_EXACT_BITS = 56  # an exact tensor between layers: room for a sum in int64
 GUARD_BITS = 30
+FINE_BITS = 12  # of an output's grid below the accumulator's unit
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def exact(b: GraphBuilder, v: Value, name: str, where: str, single: bool = False
         raise UnsupportedError(
             where,
             "reads real values that no integer grid of reasonable width holds (a BatchNormalization, a bias or per-channel scales before it)",
-            "put a QActivation with a fixed-point quantizer between",
+            "put a quantizer with a power-of-two scale between",
         )
     return found
 
@@ -209,3 +210,45 @@ def unify(b: GraphBuilder, v: Value, name: str, where: str) -> Tensor:
 def scale_of(t: Tensor) -> Fraction:
     assert len(t.qtype.scales) == 1
     return t.qtype.scales[0]
+
+
+def rising(b: GraphBuilder, v: Value, name: str) -> Value:
+    """The same value as a rising function of its tensor: falling channels are negated, so that the largest stays the largest."""
+    t = v.tensor
+    zero = t.qtype.zero_point
+    signs = [-1 if s < 0 else 1 for s in v.slope]
+    ends = [(x - zero) * s for x in b.range(t).whole for s in (-1, 1)]
+    qtype = QType.of(*bits_for(min(ends), max(ends)), t.qtype.scales, len(t.shape) - 1)
+    flipped = b.requantize(t, qtype, signs, [-zero * s for s in signs], [0] * len(signs), Rounding.FLOOR, name)
+    return Value(flipped, tuple(map(abs, v.slope)), v.intercept, v.lo, v.hi)
+
+
+def fine_grid(b: GraphBuilder, v: Value, name: str) -> tuple[Tensor, Fraction]:
+    """Real values that no integer grid holds, at the end of a model: on one grid, finer than the smallest unit they are
+    made of by up to 2**FINE_BITS while int32 holds them. Off by half a step at most, and where the channels' units differ by
+    2**-8 of a step more. Returns the tensor and its step."""
+    columns = v.columns()
+    unit = min((abs(a) for a, _ in columns if a), default=ONE)
+    reach = _reach(b, v)
+    finer = next((g for g in range(FINE_BITS, 0, -1) if reach * 2**g / unit < 1 << 30), 0)
+    step = unit / 2**finer
+    if all((a / step).denominator == 1 for a, _ in columns) and max(abs(a / step) for a, _ in columns) <= MAX_MULTIPLIER:
+        low, high = -math.ceil(reach / step) - 1, math.ceil(reach / step) + 1
+        bits, signed = bits_for(low, high)
+        if bits > MAX_EXACT_BITS:
+            raise UnsupportedError(f"%{name}", f"needs {bits} bits", f"at most {MAX_EXACT_BITS}: quantize it")
+        lo = low if v.lo is None else round(v.lo / step)
+        hi = high if v.hi is None else round(v.hi / step)
+        multiplier, offset = [int(a / step) for a, _ in columns], [round(i / step) for _, i in columns]
+        zeros = [0] * len(columns)
+        return b.requantize(v.tensor, QType(bits, signed, step), multiplier, offset, zeros, Rounding.FLOOR, name, (lo, hi)), step  # fmt: skip
+    return _guard(b, v, step, name), step
+
+
+def comparable(b: GraphBuilder, v: Value, name: str, where: str) -> Tensor:
+    """A tensor of one scale whose integers compare as the real values do: exactly where a grid holds them, else on a fine one."""
+    t = try_exact(b, v, name, single=True)
+    if t is None:
+        t, step = fine_grid(b, v, name)
+        b.notes.append(f"{where}: real values are compared on a grid of {float(step):.3g}, 1 / {2**FINE_BITS} of their unit or so")
+    return t

@@ -19,7 +19,7 @@ from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.geometry import same_padding
 from toolchain.ir.ops import Rounding
 from toolchain.ir.types import QType, bits_for
-from toolchain.ir.values import ONE, Value, affine, align, clip, exact, scale_of, shorten, unify
+from toolchain.ir.values import ONE, Value, affine, align, clip, exact, rising, scale_of, shorten, unify
 
 ZERO = Fraction(0)
 
@@ -290,7 +290,7 @@ def _pool_rank(layer: Layer) -> int:
 def _max_pool(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -> Value:
     v, rank = inputs[0], _pool_rank(layer)
     if any(s < 0 for s in v.slope):
-        v = _rising(c, v, f"{name}_in")
+        v = rising(c.b, v, f"{name}_in")
     shape = v.shape
     if layer.class_name.startswith("Global"):
         pooled = c.b.max_pool(v.tensor, shape[:rank], shape[:rank], ((0, 0),) * rank, f"{name}_pool")
@@ -299,17 +299,6 @@ def _max_pool(c: Context, layer: Layer, inputs: Sequence[Value], name: str) -> V
     strides = _spatial(layer, "strides", rank) if layer.config.get("strides") is not None else kernel
     pad = _padding(layer, shape, kernel, strides, (1,) * rank)
     return Value(c.b.max_pool(v.tensor, kernel, strides, pad, name), v.slope, v.intercept, v.lo, v.hi)
-
-
-def _rising(c: Context, v: Value, name: str) -> Value:
-    """The same function of a tensor whose falling channels are negated, so that the largest stays the largest."""
-    t = v.tensor
-    zero = t.qtype.zero_point
-    signs = [-1 if s < 0 else 1 for s in v.slope]
-    ends = [(x - zero) * s for x in c.b.range(t).whole for s in (-1, 1)]
-    qtype = QType.of(*bits_for(min(ends), max(ends)), t.qtype.scales, len(t.shape) - 1)
-    flipped = c.b.requantize(t, qtype, signs, [-zero * s for s in signs], [0] * len(signs), Rounding.FLOOR, name)
-    return Value(flipped, tuple(map(abs, v.slope)), v.intercept, v.lo, v.hi)
 
 
 def _pooled(c: Context, layer: Layer, v: Value, name: str, rank: int) -> Value:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 
 from toolchain.errors import ToolchainError, UnsupportedError
 from toolchain.frontends.qkeras import activations, params, quantizers
@@ -19,8 +18,8 @@ from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.ops import Rounding
 from toolchain.ir.staircase import Uniform
 from toolchain.ir.types import QType, Tensor
-from toolchain.ir.values import ONE, Value, exact, shorten
-from toolchain.options import LoadOptions
+from toolchain.ir.values import Value, exact
+from toolchain.options import LoadOptions, declared_input
 
 SHAPES_ONLY = (
     "Reshape",
@@ -166,7 +165,7 @@ def _input(
         raise UnsupportedError(where, f"shape {dims}: it must be fixed", "give Input a shape without None")
     size = tuple(int(d) for d in dims)
     if options.input_type is not None:
-        return _said(b, layer.name, size, options)
+        return declared_input(b, layer.name, size, options)
     found = list(_first_quantizers(model, Ref(layer.name), consumers))
     if not found or any(q is None for q in found):
         raise ToolchainError(where, "no quantizer reads it first, so the model does not say its integers", TRY_INPUT)
@@ -203,17 +202,3 @@ def _first_quantizers(
         else:
             found.append(None)
     return found
-
-
-def _said(b: GraphBuilder, name: str, shape: tuple[int, ...], o: LoadOptions) -> Value:
-    """What the options say: real = scale * (stored - zero_point), and the model reads (real - mean) / std."""
-    assert o.input_type is not None
-    bits, signed = o.input_type
-    for option, given in (("--input-mean", o.input_mean), ("--input-std", o.input_std)):
-        if len(given) not in (0, 1, shape[-1]):
-            raise ToolchainError(option, f"has {len(given)} values, must have 1 or {shape[-1]} for input {name}")
-    tensor = b.input(name, shape, QType(bits, signed, o.input_scale or ONE, None, o.input_zero_point))
-    mean, std = o.input_mean or (Fraction(0),), o.input_std or (ONE,)
-    size = max(len(mean), len(std))
-    mean, std = mean * (size if len(mean) == 1 else 1), std * (size if len(std) == 1 else 1)
-    return Value(tensor, shorten(1 / s for s in std), shorten(-m / s for m, s in zip(mean, std, strict=True)))
