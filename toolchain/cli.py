@@ -171,6 +171,9 @@ def _model(verb: argparse.ArgumentParser) -> None:
         default="hard",
         help="QKeras' global internal sigmoid (not saved in the model)",
     )
+    edge.add_argument(
+        "--batch", type=int, metavar="1", help="rewrite an ONNX model that was exported with another batch size"
+    )
 
 
 def _board(verb: argparse.ArgumentParser) -> None:

@@ -28,6 +28,11 @@ class LoadOptions:
     input_mean: tuple[Fraction, ...] = ()  # one, or one for each channel: model input = (real - mean) / std
     input_std: tuple[Fraction, ...] = ()
     sigmoid: str = "hard"  # QKeras' process-wide internal sigmoid: hard, smooth or real
+    batch: int | None = None  # 1: an ONNX model with another batch baked in is rewritten to this one
+
+    def __post_init__(self) -> None:
+        if self.batch not in (None, 1):
+            raise ToolchainError("--batch", f"is {self.batch}, must be 1: a graph is one inference of one sample")
 
     @classmethod
     def from_text(cls, given: Namespace) -> LoadOptions:
@@ -41,7 +46,7 @@ class LoadOptions:
                         "is given without --input-type",
                         "say the stored type too, as --input-type u8",
                     )
-            return cls(sigmoid=given.sigmoid)
+            return cls(sigmoid=given.sigmoid, batch=given.batch)
         match = re.fullmatch(r"([us])([1-9]\d?)", kind)
         if not match or int(match[2]) > 32:
             raise ToolchainError("--input-type", f"is {kind!r}, must be u or s and 1 to 32 bits, as u8")
@@ -56,7 +61,8 @@ class LoadOptions:
         if any(s <= 0 for s in std):
             raise ToolchainError("--input-std", f"is {given.input_std}, must be positive")
         mean = _rationals("--input-mean", given.input_mean)
-        return cls((int(match[2]), match[1] == "s"), scale, given.input_zero_point or 0, mean, std, given.sigmoid)
+        kind, zero_point = (int(match[2]), match[1] == "s"), given.input_zero_point or 0
+        return cls(kind, scale, zero_point, mean, std, given.sigmoid, given.batch)
 
 
 def declared_input(b: GraphBuilder, name: str, shape: tuple[int, ...], o: LoadOptions) -> Value:
