@@ -6,7 +6,6 @@ import re
 from argparse import Namespace
 from dataclasses import dataclass
 from fractions import Fraction
-
 from typing import TYPE_CHECKING
 
 from toolchain.errors import ToolchainError

@@ -104,7 +104,10 @@ def exact(b: GraphBuilder, v: Value, name: str, where: str, single: bool = False
     return found
 
 
-def try_exact(b: GraphBuilder, v: Value, name: str, single: bool = False) -> Tensor | None:
+def try_exact(
+    b: GraphBuilder, v: Value, name: str, single: bool = False, widest: int = MAX_EXACT_BITS
+) -> Tensor | None:
+    """The pending function carried out in integers of at most `widest` bits, without rounding; None where they do not hold it."""
     if v.plain and (not single or len(v.tensor.qtype.scales) == 1):
         return v.tensor
     columns = v.columns()
@@ -124,7 +127,7 @@ def try_exact(b: GraphBuilder, v: Value, name: str, single: bool = False) -> Ten
     if v.hi is not None:
         low, high = min(low, int(v.hi / steps[0])), min(high, int(v.hi / steps[0]))
     bits, signed = bits_for(low, high)
-    if max(bits, *(abs(x).bit_length() for x in values)) > MAX_EXACT_BITS:
+    if bits > widest or max(abs(x).bit_length() for x in values) > MAX_EXACT_BITS:
         return None
     qtype = QType.of(bits, signed, steps, len(v.shape) - 1)
     multiplier, offset = [int(a) for a, _ in factors], [int(i) for _, i in factors]
@@ -232,7 +235,10 @@ def fine_grid(b: GraphBuilder, v: Value, name: str) -> tuple[Tensor, Fraction]:
     reach = _reach(b, v)
     finer = next((g for g in range(FINE_BITS, 0, -1) if reach * 2**g / unit < 1 << 30), 0)
     step = unit / 2**finer
-    if all((a / step).denominator == 1 for a, _ in columns) and max(abs(a / step) for a, _ in columns) <= MAX_MULTIPLIER:
+    if (
+        all((a / step).denominator == 1 for a, _ in columns)
+        and max(abs(a / step) for a, _ in columns) <= MAX_MULTIPLIER
+    ):
         low, high = -math.ceil(reach / step) - 1, math.ceil(reach / step) + 1
         bits, signed = bits_for(low, high)
         if bits > MAX_EXACT_BITS:
@@ -250,5 +256,7 @@ def comparable(b: GraphBuilder, v: Value, name: str, where: str) -> Tensor:
     t = try_exact(b, v, name, single=True)
     if t is None:
         t, step = fine_grid(b, v, name)
-        b.notes.append(f"{where}: real values are compared on a grid of {float(step):.3g}, 1 / {2**FINE_BITS} of their unit or so")
+        b.notes.append(
+            f"{where}: real values are compared on a grid of {float(step):.3g}, 1 / {2**FINE_BITS} of their unit or so"
+        )
     return t

@@ -17,8 +17,6 @@ from toolchain.frontends.qkeras import activations, params, quantizers
 from toolchain.frontends.qkeras.archive import Layer
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.geometry import same_padding
-from toolchain.ir.ops import Rounding
-from toolchain.ir.types import QType, bits_for
 from toolchain.ir.values import ONE, Value, affine, align, clip, exact, rising, scale_of, shorten, unify
 
 ZERO = Fraction(0)

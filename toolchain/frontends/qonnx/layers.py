@@ -53,7 +53,9 @@ def data_of(node: Node, inputs: Inputs, index: int = 0) -> Data:
     """The input that must be data."""
     found = inputs[index] if index < len(inputs) else None
     if not isinstance(found, Data):
-        raise UnsupportedError(node.where, f"input {index} is a constant or missing, must be computed from the model's input")
+        raise UnsupportedError(
+            node.where, f"input {index} is a constant or missing, must be computed from the model's input"
+        )
     return found
 
 
@@ -71,17 +73,17 @@ def constant_of(node: Node, inputs: Inputs, index: int, what: str) -> np.ndarray
 
 def _quantize(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     d = data_of(node, inputs)
-    q = quant.quantizer(node, constants(inputs), len(d.shape) + 1)
+    q = quant.of_node(node, constants(inputs), len(d.shape) + 1)
     return _remembered(c, d, quant.apply(c.b, d, q, name, node.where))
 
 
 def _quantize_linear(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     """The integer itself, as ONNX says: the codes, and pending on them real / scale + zero point."""
     d = data_of(node, inputs)
-    q = quant.quantizer(node, constants(inputs), len(d.shape) + 1)
-    made = _remembered(c, d, quant.apply(c.b, d, q, name, node.where))
-    made, scale = columns(c.b, made, np.asarray(q.scale), name, node.where)
-    made, zero = columns(c.b, made, np.asarray(q.zero), name, node.where)
+    q = quant.of_node(node, constants(inputs), len(d.shape) + 1)
+    made = _remembered(c, d, quant.apply(c.b, d, q, name, node.where, after=True))
+    made, scale = columns(c.b, made, q.scale, name, node.where)
+    made, zero = columns(c.b, made, q.zero_point, name, node.where)
     slopes = tuple(1 / s for s in fractions(scale))
     return made.with_value(affine(c.b, made.value, slopes, fractions(zero), name, node.where))
 
@@ -157,7 +159,9 @@ def _bias(node: Node, inputs: Inputs, index: int, outputs: int, factor: Fraction
         raise UnsupportedError(node.where, "its bias is computed from data, must be a constant of the file")
     exact = reals(node, found, "bias")
     if exact.size not in (1, outputs):
-        raise UnsupportedError(node.where, f"a bias {list(exact.shape)} for {outputs} outputs", "give one for each output")
+        raise UnsupportedError(
+            node.where, f"a bias {list(exact.shape)} for {outputs} outputs", "give one for each output"
+        )
     return [factor * x for x in (exact.ravel().tolist() * outputs if exact.size == 1 else exact.ravel().tolist())]
 
 
@@ -256,11 +260,15 @@ def _matmul(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
 def _dense(c: Context, node: Node, inputs: Inputs, name: str, transposed: int, alpha: Fraction, beta: Fraction) -> Data:
     d, w = data_of(node, inputs), inputs[1]
     if not isinstance(w, Constant):
-        raise UnsupportedError(node.where, "a product of two data tensors", "one of them must be a constant of the file")
+        raise UnsupportedError(
+            node.where, "a product of two data tensors", "one of them must be a constant of the file"
+        )
     if w.value.ndim != 2:
         raise UnsupportedError(node.where, f"a weight {list(w.value.shape)}", "give it two axes")
     if not d.shape or d.shape[-1] != w.value.shape[1 if transposed else 0]:
-        raise UnsupportedError(node.where, f"data {[1, *d.shape]} times weight {list(w.value.shape)}", "their shapes must go together")
+        raise UnsupportedError(
+            node.where, f"data {[1, *d.shape]} times weight {list(w.value.shape)}", "their shapes must go together"
+        )
     if len(d.shape) == 1:
         d = flat(c.b, d, name, node.where)
     else:
@@ -292,12 +300,16 @@ def _batch_norm(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     given = [constant_of(node, inputs, i + 1, what) for i, what in enumerate(("scale", "bias", "mean", "variance"))]
     size = d.shape[0] if d.shape else 0
     if any(v.shape != (size,) for v in given):
-        raise UnsupportedError(node.where, f"parameters {[list(v.shape) for v in given]} for {size} channels", "export the model again")
+        raise UnsupportedError(
+            node.where, f"parameters {[list(v.shape) for v in given]} for {size} channels", "export the model again"
+        )
     index = np.arange(size, dtype=np.float64).reshape(size, *[1] * (len(d.shape) - 1))
     d, order = columns(c.b, d, index, name, node.where)
     gamma, beta, mean, var = ([Fraction(x) for x in v.astype(np.float64).tolist()] for v in given)
     if any(v + epsilon <= 0 for v in var):
-        raise UnsupportedError(node.where, f"a variance of {float(min(var)):g}", "it must be positive; train the model again")
+        raise UnsupportedError(
+            node.where, f"a variance of {float(min(var)):g}", "it must be positive; train the model again"
+        )
     slope = [g * inverse_root(v + epsilon) for g, v in zip(gamma, var, strict=True)]
     intercept = [b - m * s for b, m, s in zip(beta, mean, slope, strict=True)]
     at = order.astype(int).tolist()
@@ -307,7 +319,9 @@ def _batch_norm(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
 # --- elementwise -----------------------------------------------------------------------------------------------------
 
 
-def _affine(c: Context, node: Node, d: Data, slope: Sequence[Fraction], intercept: Sequence[Fraction], name: str) -> Data:
+def _affine(
+    c: Context, node: Node, d: Data, slope: Sequence[Fraction], intercept: Sequence[Fraction], name: str
+) -> Data:
     return d.with_value(affine(c.b, d.value, shorten(slope), shorten(intercept), name, node.where))
 
 
@@ -319,7 +333,9 @@ def _with_constant(c: Context, node: Node, d: Data, k: Constant, name: str, swap
     else:
         over = broadcast(d, np.arange(exact.size).reshape(exact.shape))
         if over is None:
-            raise UnsupportedError(node.where, f"a constant {list(exact.shape)} widens the tensor {[1, *d.shape]}", "repeat it")
+            raise UnsupportedError(
+                node.where, f"a constant {list(exact.shape)} widens the tensor {[1, *d.shape]}", "repeat it"
+            )
         _, group = np.unique(exact.ravel(), return_inverse=True)  # equal values count as one, wherever they lie
         d, at = columns(c.b, d, group.astype(np.float64)[over], name, node.where)
         distinct = {int(g): v for g, v in zip(group.tolist(), exact.ravel().tolist(), strict=True)}
@@ -328,7 +344,11 @@ def _with_constant(c: Context, node: Node, d: Data, k: Constant, name: str, swap
         case "Add":
             return _affine(c, node, d, [ONE], values, name)
         case "Sub":
-            return _affine(c, node, d, [-ONE], values, name) if swapped else _affine(c, node, d, [ONE], [-v for v in values], name)
+            return (
+                _affine(c, node, d, [-ONE], values, name)
+                if swapped
+                else _affine(c, node, d, [ONE], [-v for v in values], name)
+            )
         case "Mul":
             return _affine(c, node, d, values, [ZERO], name)
         case _:
@@ -347,7 +367,9 @@ def _binary(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     if node.op == "Div":
         raise UnsupportedError(node.where, "a quotient of two data tensors", "divide data by a constant")
     if len(x.shape) != len(y.shape):
-        raise UnsupportedError(node.where, f"shapes {[1, *x.shape]} and {[1, *y.shape]}", "give them the same number of axes")
+        raise UnsupportedError(
+            node.where, f"shapes {[1, *x.shape]} and {[1, *y.shape]}", "give them the same number of axes"
+        )
     if (x.base, x.axes, x.shape, x.tensor.shape) != (y.base, y.axes, y.shape, y.tensor.shape):
         axes = x.axes if x.base == x.shape else y.axes if y.base == y.shape else tuple(range(len(x.shape)))
         x, y = settled(c.b, x, axes, f"{name}_a", node.where), settled(c.b, y, axes, f"{name}_b", node.where)
@@ -397,7 +419,9 @@ def _leaky(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     else:
         alpha = (Fraction(float(np.float32(node.attributes.get("alpha", 0.01)))),)
     if min(alpha) < 0:
-        raise UnsupportedError(node.where, f"a slope of {float(min(alpha)):g}, which is not monotone", "use a slope of 0 or more")
+        raise UnsupportedError(
+            node.where, f"a slope of {float(min(alpha)):g}, which is not monotone", "use a slope of 0 or more"
+        )
     return _pending(c, node, d, Function("leaky", alpha), name)
 
 

@@ -56,7 +56,8 @@ class Data:
     @property
     def order(self) -> np.ndarray:
         """Element k of ours, flattened, is element order[k] of the model's, flattened."""
-        return np.arange(prod(self.base)).reshape(self.base).transpose(self.axes).ravel()
+        found: np.ndarray = np.arange(prod(self.base)).reshape(self.base).transpose(self.axes).ravel()
+        return found
 
     def with_value(self, value: Value) -> Data:
         """The same layout with another value of the same shape; its function has been carried out or goes on."""
@@ -64,13 +65,13 @@ class Data:
 
     def to_ours(self, array: np.ndarray) -> np.ndarray:
         """[batch, *shape] of the model -> [batch, *shape of our tensor]."""
-        moved = array.reshape(-1, *self.base).transpose(0, *(a + 1 for a in self.axes))
+        moved: np.ndarray = array.reshape(-1, *self.base).transpose(0, *(a + 1 for a in self.axes))
         return moved.reshape(len(moved), *self.tensor.shape)
 
     def to_model(self, array: np.ndarray) -> np.ndarray:
         """[batch, *shape of our tensor] -> [batch, *shape] of the model."""
-        moved = array.reshape(-1, *(self.base[a] for a in self.axes))
-        back = moved.transpose(0, *(int(a) + 1 for a in np.argsort(self.axes)))
+        moved: np.ndarray = array.reshape(-1, *(self.base[a] for a in self.axes))
+        back: np.ndarray = moved.transpose(0, *(int(a) + 1 for a in np.argsort(self.axes)))
         return back.reshape(len(back), *self.shape)
 
 
@@ -163,7 +164,9 @@ def _transposed(b: GraphBuilder, d: Data, axes: tuple[int, ...], name: str, wher
 def _no_function(d: Data, where: str) -> None:
     if d.function is not None:
         raise UnsupportedError(
-            where, f"needs the integers that {d.function.kind} has no quantizer for", f"quantize after {d.function.kind}"
+            where,
+            f"needs the integers that {d.function.kind} has no quantizer for",
+            f"quantize after {d.function.kind}",
         )
 
 
@@ -207,11 +210,10 @@ def columns(b: GraphBuilder, d: Data, array: np.ndarray, name: str, where: str) 
 def _last_axis(array: np.ndarray) -> np.ndarray | None:
     """The values along the last axis where all others repeat them."""
     rows = array.reshape(-1, array.shape[-1])
-    same = (rows == rows[:1]).all()
-    if not same:
+    if not (rows == rows[:1]).all():
         return None
-    row: np.ndarray = rows[0]
-    return row[:1] if (row == row[0]).all() else row
+    row: np.ndarray = rows[0, :1] if (rows[0] == rows[0, 0]).all() else rows[0]
+    return row
 
 
 def fractions(values: np.ndarray) -> tuple[Fraction, ...]:

@@ -19,18 +19,32 @@ from toolchain.frontends.qonnx.constants import Constant, evaluate
 from toolchain.frontends.qonnx.layers import TABLE, Context, Inputs, carried_out
 from toolchain.frontends.qonnx.layouts import Data, Function, channels_last, fractions, settled
 from toolchain.frontends.qonnx.moves import KEEPS_FUNCTION, MOVES
+from toolchain.frontends.qonnx.quantizers import BIPOLAR
 from toolchain.ir import Graph
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.ops import Rounding
-from toolchain.ir.types import QType, Tensor
+from toolchain.ir.types import QType, Tensor, bits_for
 from toolchain.ir.values import Value, fine_grid, try_exact
 from toolchain.options import TRY_INPUT, LoadOptions, declared_input
 
 QUANTIZERS = {"Quant", "BipolarQuant", "QuantizeLinear"}
 SAME = {"Identity", "Dropout"}
 SHAPES_ONLY = {"Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", *SAME}
-CHANNELS_FIRST = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization", "Upsample", "Resize"}
-HOST = {"softmax": "argmax is unchanged", "sigmoid": "it is monotone, so argmax is unchanged", "tanh": "it is monotone, so argmax is unchanged"}
+CHANNELS_FIRST = {
+    "Conv",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "BatchNormalization",
+    "Upsample",
+    "Resize",
+}
+HOST = {
+    "softmax": "argmax is unchanged",
+    "sigmoid": "it is monotone, so argmax is unchanged",
+    "tanh": "it is monotone, so argmax is unchanged",
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,9 @@ def lower_model(model: Model, options: LoadOptions) -> Lowered:
     outputs = {}
     for name in model.outputs:
         if name not in values:
-            raise UnsupportedError(f"output {name}", "is a constant, or an output of its node that is not supported", "remove it")
+            raise UnsupportedError(
+                f"output {name}", "is a constant, or an output of its node that is not supported", "remove it"
+            )
         outputs[_output(c, values[name], name, host).name] = name
     return Lowered(b.graph(), values, host, c.before, outputs)
 
@@ -135,7 +151,9 @@ def _read(model: Model, values: Mapping[str, Data], node: Node, name: str) -> Da
         return values[name]
     if name in model.constants:
         return model.constants[name]
-    raise UnsupportedError(node.where, f"reads {name}, an output of its node that is not supported", "export the model in eval mode")
+    raise UnsupportedError(
+        node.where, f"reads {name}, an output of its node that is not supported", "export the model in eval mode"
+    )
 
 
 def _name(node: Node) -> str:
@@ -151,7 +169,9 @@ def _clean(name: str, other: str) -> str:
 
 def _cast(node: Node, d: Data) -> Data:
     if int(node.attributes.get("to", 1)) not in (1, 11):
-        raise UnsupportedError(node.where, "a cast of data to another type than float", "quantize with Quant or QuantizeLinear")
+        raise UnsupportedError(
+            node.where, "a cast of data to another type than float", "quantize with Quant or QuantizeLinear"
+        )
     return d
 
 
@@ -166,7 +186,9 @@ def _softmax(c: Context, node: Node, d: Data) -> Data:
 # --- the input edge --------------------------------------------------------------------------------------------------
 
 
-def _input(b: GraphBuilder, model: Model, given: Input, readers: Mapping[str, list[Node]], options: LoadOptions) -> Data:
+def _input(
+    b: GraphBuilder, model: Model, given: Input, readers: Mapping[str, list[Node]], options: LoadOptions
+) -> Data:
     shape = given.shape[1:]
     where = f"input {given.name}"
     if not shape:
@@ -192,7 +214,9 @@ def _reads_channels_first(readers: Mapping[str, list[Node]], name: str) -> bool:
     for node in readers.get(name, ()):
         if node.op in CHANNELS_FIRST:
             return True
-        if node.op not in ("MatMul", "Gemm", "Transpose", "Flatten", "Reshape") and _reads_channels_first(readers, node.outputs[0]):
+        if node.op not in ("MatMul", "Gemm", "Transpose", "Flatten", "Reshape") and _reads_channels_first(
+            readers, node.outputs[0]
+        ):
             return True
     return False
 
@@ -203,7 +227,12 @@ def _first_quantizers(model: Model, readers: Mapping[str, list[Node]], name: str
         constant = next((model.constants[n] for n in node.inputs if n in model.constants), None)
         if node.op in SHAPES_ONLY or node.op == "Cast":
             yield from _first_quantizers(model, readers, node.outputs[0], slope, intercept)
-        elif node.op in ("Add", "Sub", "Mul", "Div") and constant is not None and constant.value.size == 1 and node.inputs[0] == name:
+        elif (
+            node.op in ("Add", "Sub", "Mul", "Div")
+            and constant is not None
+            and constant.value.size == 1
+            and node.inputs[0] == name
+        ):
             k = Fraction(float(constant.value.ravel()[0]))
             if not k or not np.isfinite(constant.value).all():
                 yield None
@@ -228,14 +257,18 @@ def _type_of_input(model: Model, given: Input, readers: Mapping[str, list[Node]]
     for entry in found:
         assert entry is not None
         node, slope, intercept = entry
-        q = quant.quantizer(node, [model.constants.get(n) for n in node.inputs], len(given.shape))
-        scales, zeros = fractions(np.asarray(q.scale)), fractions(np.asarray(q.zero, np.float64))
-        if q.sign or len(scales) > 1 or len(zeros) > 1 or slope <= 0:
-            raise ToolchainError(where, "its quantizer is no plain rounding, so the model does not say its integers", TRY_INPUT)
+        q = quant.of_node(node, [model.constants.get(n) for n in node.inputs], len(given.shape))
+        scales, zeros = fractions(q.scale), fractions(q.zero_point)
+        if q.rounding == BIPOLAR or len(scales) > 1 or len(zeros) > 1 or slope <= 0:
+            raise ToolchainError(
+                where, "its quantizer is no plain rounding, so the model does not say its integers", TRY_INPUT
+            )
         zero = zeros[0] + intercept / scales[0]
-        bits, signed = q.bits
+        bits, signed = bits_for(q.lo, q.hi)
         if zero.denominator != 1 or not q.lo <= zero <= q.hi:
-            raise ToolchainError(where, f"its quantizer's zero point would be {float(zero):g}, none of its integers", TRY_INPUT)
+            raise ToolchainError(
+                where, f"its quantizer's zero point would be {float(zero):g}, none of its integers", TRY_INPUT
+            )
         types.add(QType(bits, signed, scales[0] / slope, None, int(zero)))
     if len(types) > 1:
         raise ToolchainError(where, "several quantizers read it, so the model does not say its integers", TRY_INPUT)
@@ -246,7 +279,9 @@ def _integer_input(b: GraphBuilder, model: Model, given: Input, readers: Mapping
     """An input of integers, which the model reads as they are; where it dequantizes them, the type says what they are worth."""
     digits = given.dtype.lstrip("uint")
     if not digits.isdigit() or not given.dtype.startswith(("int", "uint")) or int(digits) > 32:
-        raise UnsupportedError(f"input {given.name}", f"of {given.dtype}", "float32 and integers of 4 to 32 bits are supported")
+        raise UnsupportedError(
+            f"input {given.name}", f"of {given.dtype}", "float32 and integers of 4 to 32 bits are supported"
+        )
     bits, signed = int(digits), given.dtype.startswith("int")
     worth = set()
     for node in readers.get(given.name, ()):
@@ -257,7 +292,9 @@ def _integer_input(b: GraphBuilder, model: Model, given: Input, readers: Mapping
     if pair is None or pair[0] <= 0:
         return Value(b.input(name, ours, QType(bits, signed)))
     scale_of, zero_of = pair
-    return Value(b.input(name, ours, QType(bits, signed, scale_of, None, zero_of)), (1 / scale_of,), (Fraction(zero_of),))
+    return Value(
+        b.input(name, ours, QType(bits, signed, scale_of, None, zero_of)), (1 / scale_of,), (Fraction(zero_of),)
+    )
 
 
 # --- outputs ---------------------------------------------------------------------------------------------------------
@@ -279,10 +316,12 @@ def _output(c: Context, d: Data, name: str, host: dict[str, str]) -> Tensor:
         t = v.tensor  # the file's output is these integers themselves (QuantizeLinear at the end)
         b.notes.append(f"output {t.name}: the model's output is these integers themselves")
     else:
-        exact = try_exact(b, v, f"{ours}_out" if not v.plain else ours, single=True)
+        exact = try_exact(b, v, f"{ours}_out" if not v.plain else ours, single=True, widest=32)
         if exact is None:
             exact, step = fine_grid(b, v, f"{ours}_out")
-            b.notes.append(f"output {exact.name}: no integer grid holds its real values; rounded to steps of {float(step):.3g}")
+            b.notes.append(
+                f"output {exact.name}: no integer grid holds its real values; rounded to steps of {float(step):.3g}"
+            )
         t = exact
     if t in b.outputs or t in b.inputs:  # an output is a tensor of its own
         t = b.requantize(t, t.qtype, [1], [0], [0], Rounding.FLOOR, f"{ours}_copy")
@@ -294,5 +333,3 @@ def _output(c: Context, d: Data, name: str, host: dict[str, str]) -> Tensor:
         b.notes.append(f"output {t.name}: {left} is left to the host; it holds what {left} reads ({HOST[str(left)]})")
     b.output(t)
     return t
-
-

@@ -5,7 +5,6 @@ Its one rule: channels stay last, and values stay where they are, unless the ope
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import floor, prod
@@ -15,9 +14,8 @@ import numpy as np
 from toolchain.errors import UnsupportedError
 from toolchain.frontends.qonnx.archive import Node
 from toolchain.frontends.qonnx.layers import Context, Inputs, Lower, constant_of, data_of, padding_of
-from toolchain.frontends.qonnx.layouts import Data, channels_last, columns, settled, settled_exact
-from toolchain.ir.ops import Rounding
-from toolchain.ir.values import ZERO, Value, align, comparable, exact, rising
+from toolchain.frontends.qonnx.layouts import Data, channels_last, settled, settled_exact
+from toolchain.ir.values import ZERO, Value, align, comparable, exact, rising, shorten, spread
 
 # --- pools -----------------------------------------------------------------------------------------------------------
 
@@ -171,7 +169,9 @@ def _pad(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
         axes = [int(a) % rank for a in constant_of(node, inputs, 3, "axes").ravel()]
         pairs = [pairs[axes.index(i)] if i in axes else (0, 0) for i in range(rank)]
     if len(pairs) != rank or pairs[0] != (0, 0) or min(v for p in pairs for v in p) < 0:
-        raise UnsupportedError(node.where, f"pads {pads} of {[1, *d.shape]}", "pad axes other than the batch, by 0 or more")
+        raise UnsupportedError(
+            node.where, f"pads {pads} of {[1, *d.shape]}", "pad axes other than the batch, by 0 or more"
+        )
     value = Fraction(0)
     if len(inputs) > 2 and node.inputs[2]:
         value = Fraction(float(np.float64(constant_of(node, inputs, 2, "value").ravel()[0])))
@@ -183,7 +183,9 @@ def _pad(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     fill = next(iter(stored))
     q = d.tensor.qtype
     if len(stored) > 1 or fill.denominator != 1 or not q.min <= fill <= q.max:
-        raise UnsupportedError(node.where, f"padding with {float(value):g}, which is none of the data's values", "pad with 0")
+        raise UnsupportedError(
+            node.where, f"padding with {float(value):g}, which is none of the data's values", "pad with 0"
+        )
     ours = tuple(pairs[a + 1] for a in d.axes)
     shape = tuple(n + b + a for n, (b, a) in zip(d.shape, pairs[1:], strict=True))
     return replace(d, value=Value(c.b.pad(d.tensor, ours, name, int(fill))), base=shape, shape=shape)
@@ -210,7 +212,9 @@ def _resize(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     factors = tuple(int(s) for s in scales[2:])
     if not all(_repeats(f, node, int(n), k) for n, k in zip(full[2:], factors, strict=True)):
         how = f"{f.get('coordinate_transformation_mode', 'half_pixel')}, {f.get('nearest_mode', 'round_prefer_floor')}"
-        raise UnsupportedError(node.where, f"nearest by {how} is no repetition", "use asymmetric with floor, or half_pixel")
+        raise UnsupportedError(
+            node.where, f"nearest by {how} is no repetition", "use asymmetric with floor, or half_pixel"
+        )
     d = settled(c.b, d, channels_last(len(d.shape)), name, node.where)
     return _pooled(d, replace(d.value, tensor=c.b.upsample(d.tensor, factors, name)))
 
@@ -266,13 +270,10 @@ def _side_by_side(c: Context, values: list[Value], name: str, where: str) -> Val
         values = [Value(exact(c.b, v, f"{name}_in{i}", where)) for i, v in enumerate(values)]
     if len({v.tensor.qtype.zero_point for v in values}) > 1:
         values = [replace(v, tensor=c.b.scale_up(v.tensor, 1, f"{name}_zero{i}")) for i, v in enumerate(values)]
-    slope, intercept = (
-        tuple(x for v in values for x in (t * v.shape[-1] if len(t := getattr(v, key)) == 1 else t))
-        for key in ("slope", "intercept")
-    )
+    slope = [x for v in values for x in spread(v.slope, v.shape[-1])]
+    intercept = [x for v in values for x in spread(v.intercept, v.shape[-1])]
     joined = c.b.concat([v.tensor for v in values], len(values[0].shape) - 1, name)
-    short = [t[:1] if len(set(t)) == 1 else t for t in (slope, intercept)]
-    return Value(joined, short[0], short[1], values[0].lo, values[0].hi)
+    return Value(joined, shorten(slope), shorten(intercept), values[0].lo, values[0].hi)
 
 
 def _arg_max(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
@@ -286,7 +287,9 @@ def _arg_max(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     if node.op == "TopK":
         count = constant_of(node, inputs, 1, "k").ravel().tolist() if len(inputs) > 1 else [node.attributes.get("k")]
         if count != [1] or not int(node.attributes.get("largest", 1)):
-            raise UnsupportedError(node.where, f"the {count} largest or smallest", "only the index of the largest (k = 1) is supported")
+            raise UnsupportedError(
+                node.where, f"the {count} largest or smallest", "only the index of the largest (k = 1) is supported"
+            )
     if d.function is not None and d.function.kind == "softmax" and d.function.axis != axis:
         raise UnsupportedError(node.where, "the largest of another axis than the softmax before it", "use one axis")
     wanted = (*(a for a in range(rank - 1) if a != axis), axis)
@@ -304,4 +307,14 @@ MOVES: dict[str, Lower] = {
     "Transpose": _transpose, "Pad": _pad, "Resize": _resize, "Upsample": _resize, "Concat": _concat,
     "ArgMax": _arg_max, "TopK": _arg_max,
 }  # fmt: skip
-KEEPS_FUNCTION = {"MaxPool", "GlobalMaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Resize", "Upsample"}
+KEEPS_FUNCTION = {
+    "MaxPool",
+    "GlobalMaxPool",
+    "Flatten",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "Resize",
+    "Upsample",
+}
