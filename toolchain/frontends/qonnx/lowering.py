@@ -13,6 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 from toolchain.errors import ToolchainError, UnsupportedError, nearest
+from toolchain.framework import Affine
 from toolchain.frontends.qonnx import quant
 from toolchain.frontends.qonnx.archive import Input, Model, Node
 from toolchain.frontends.qonnx.constants import Constant, evaluate
@@ -48,14 +49,23 @@ HOST = {
 
 
 @dataclass(frozen=True)
+class OutputMeaning:
+    """What a graph output on a fine grid was before it was rounded to it."""
+
+    tensor: str  # of the graph
+    meaning: Affine
+
+
+@dataclass(frozen=True)
 class Lowered:
     """The graph, and what each tensor of the model became (for verify)."""
 
     graph: Graph
     values: Mapping[str, Data]  # by the model's name
-    host: Mapping[str, str]  # outputs left to the host, with what they are
-    before: Mapping[str, Data]  # graph tensor that a quantizer (or an output's fine grid) made -> what it rounded
-    outputs: Mapping[str, str]  # graph output -> the model's
+    host: Mapping[str, str]  # outputs of the model left to the host, with what they are
+    before: Mapping[str, Data]  # graph tensor that a quantizer made -> what it rounded
+    outputs: Mapping[str, OutputMeaning]  # the graph's outputs that are on a fine grid
+    names: Mapping[str, str]  # graph output -> output of the model
 
 
 def lower_model(model: Model, options: LoadOptions) -> Lowered:
@@ -75,14 +85,15 @@ def lower_model(model: Model, options: LoadOptions) -> Lowered:
     for node in nodes:
         _lower(c, model, node, values, constants)
     host: dict[str, str] = {}
-    outputs = {}
+    fine: dict[str, OutputMeaning] = {}
+    names = {}
     for name in model.outputs:
         if name not in values:
             raise UnsupportedError(
                 f"output {name}", "is a constant, or an output of its node that is not supported", "remove it"
             )
-        outputs[_output(c, values[name], name, host).name] = name
-    return Lowered(b.graph(), values, host, c.before, outputs)
+        names[_output(c, values[name], name, host, fine).name] = name
+    return Lowered(b.graph(), values, host, c.before, fine, names)
 
 
 def _fold(model: Model, notes: list[str]) -> tuple[dict[str, Constant], tuple[Node, ...]]:
@@ -300,7 +311,7 @@ def _integer_input(b: GraphBuilder, model: Model, given: Input, readers: Mapping
 # --- outputs ---------------------------------------------------------------------------------------------------------
 
 
-def _output(c: Context, d: Data, name: str, host: dict[str, str]) -> Tensor:
+def _output(c: Context, d: Data, name: str, host: dict[str, str], fine: dict[str, OutputMeaning]) -> Tensor:
     b = c.b
     ours = _clean(name, "output")
     where = f"output {name}"
@@ -319,14 +330,13 @@ def _output(c: Context, d: Data, name: str, host: dict[str, str]) -> Tensor:
         exact = try_exact(b, v, f"{ours}_out" if not v.plain else ours, single=True, widest=32)
         if exact is None:
             exact, step = fine_grid(b, v, f"{ours}_out")
+            fine[exact.name] = OutputMeaning(v.tensor.name, Affine(v.slope, v.intercept, v.lo, v.hi))
             b.notes.append(
                 f"output {exact.name}: no integer grid holds its real values; rounded to steps of {float(step):.3g}"
             )
         t = exact
     if t in b.outputs or t in b.inputs:  # an output is a tensor of its own
         t = b.requantize(t, t.qtype, [1], [0], [0], Rounding.FLOOR, f"{ours}_copy")
-    if t is not v.tensor:
-        c.before.setdefault(t.name, d)
     if not d.natural:
         b.notes.append(f"output {t.name}: the model's {list(d.shape)} is {list(t.shape)} here, channels last")
     if left in HOST:
