@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from toolchain import files, inputs
 from toolchain.errors import ToolchainError
 from toolchain.ir import Graph, QType, Tensor
 from toolchain.ir.builder import GraphBuilder
+from toolchain.ir.graph import channels_first_note
 
 
 def graph(*names: str) -> Graph:
@@ -167,3 +169,17 @@ def test_truth_values_are_no_samples() -> None:
         ToolchainError, match=r"holds bool, must be floats \(real values\) or integers \(stored values\)$"
     ):
         inputs.stored(graph("x"), np.zeros((1, 2, 3), bool))
+
+
+def test_samples_channels_first_are_taken_where_the_model_has_them_so() -> None:
+    b = GraphBuilder("image")
+    b.output(b.argmax(b.input("x", (4, 5, 3), QType(8, True)), "y"))
+    known = replace(b.graph(), notes=(channels_first_note("x"),))
+    x = np.arange(120).reshape(2, 4, 5, 3) % 100
+    for given in (x, x.transpose(0, 3, 1, 2)):
+        assert_array_equal(inputs.stored(known, given)["x"], x)
+    assert_array_equal(inputs.stored(known, x[0].transpose(2, 0, 1))["x"], x[:1])
+    with pytest.raises(ToolchainError, match=r"shape \[2, 3, 4, 5\], must be \[batch, 4, 5, 3\]$"):
+        inputs.stored(b.graph(), x.transpose(0, 3, 1, 2))  # this model has channels last
+    with pytest.raises(ToolchainError, match=r"must be \[batch, 4, 5, 3\]$"):
+        inputs.stored(known, x.transpose(0, 2, 1, 3))

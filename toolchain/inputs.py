@@ -29,7 +29,11 @@ def read(graph: Graph, path: Path, notes: list[str] | None = None) -> dict[str, 
     except ToolchainError as error:
         raise ToolchainError(str(path), str(error)) from None
     if notes is not None:
-        notes += [note for t in graph.inputs if (note := _clamped(t, given[t.name]))]
+        notes += [
+            note
+            for t in graph.inputs
+            if (note := _clamped(t, _batched(t, given[t.name], graph.channels_first(t.name))))
+        ]
     return found
 
 
@@ -58,7 +62,11 @@ def stored(graph: Graph, given: Mapping[str, np.ndarray] | np.ndarray, where: st
         given = {graph.inputs[0].name: given}
     known = {t.name: t for t in graph.inputs}
     return check_inputs(
-        graph, {n: _batched(known[n], quantize(known[n], v, where)) if n in known else v for n, v in given.items()}
+        graph,
+        {
+            n: quantize(known[n], _batched(known[n], v, graph.channels_first(n)), where) if n in known else v
+            for n, v in given.items()
+        },
     )
 
 
@@ -138,6 +146,13 @@ def _load(path: Path, names: list[str]) -> dict[str, np.ndarray]:
     return dict(loaded)
 
 
-def _batched(tensor: Tensor, values: np.ndarray) -> np.ndarray:
-    """One sample without a batch axis is a batch of one."""
+def _batched(tensor: Tensor, values: np.ndarray, channels_first: bool) -> np.ndarray:
+    """One sample without a batch axis is a batch of one; what comes channels first, as its model has it, is moved."""
+    values = np.asarray(values)
+    if channels_first:
+        theirs = (tensor.shape[-1], *tensor.shape[:-1])
+        if values.shape == theirs and values.shape != tensor.shape:
+            values = values[None]
+        if values.shape[1:] == theirs and theirs != tensor.shape:
+            return np.moveaxis(values, 1, -1)
     return values[None] if values.shape == tensor.shape else values

@@ -18,6 +18,11 @@ class State:
     initial: Const
 
 
+def channels_first_note(name: str) -> str:
+    """The note that a front end leaves for the host where the model's own axes of an input are in another order."""
+    return f"input {name}: channels come first in the model and last here; samples are taken either way"
+
+
 @dataclass(frozen=True)
 class Graph:
     name: str
@@ -41,6 +46,10 @@ class Graph:
             yield state.initial
         for op in self.ops:
             yield from consts_of(op)
+
+    def channels_first(self, name: str) -> bool:
+        """Whether the model itself takes this input channels first."""
+        return channels_first_note(name) in self.notes
 
     def digest(self) -> str:
         """sha256 of what the graph computes: the canonical text without notes."""

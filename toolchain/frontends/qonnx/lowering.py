@@ -23,6 +23,7 @@ from toolchain.frontends.qonnx.moves import KEEPS_FUNCTION, MOVES
 from toolchain.frontends.qonnx.quantizers import BIPOLAR
 from toolchain.ir import Graph
 from toolchain.ir.builder import GraphBuilder
+from toolchain.ir.graph import channels_first_note
 from toolchain.ir.ops import Rounding
 from toolchain.ir.types import QType, Tensor, bits_for
 from toolchain.ir.values import Value, fine_grid, try_exact
@@ -215,8 +216,8 @@ def _input(
     else:
         value = _integer_input(b, model, given, readers, name, ours)
     d = Data(value, shape, axes, shape)
-    if not d.natural:
-        b.notes.append(f"input {value.tensor.name}: the model's {list(shape)} is {list(ours)} here, channels last")
+    if first and ours != shape:
+        b.notes.append(channels_first_note(value.tensor.name))
     return d
 
 
