@@ -199,7 +199,9 @@ def test_parameters_must_be_there_and_known() -> None:
         run(node("Quant", signed=1), x, one, one, one)
     with pytest.raises(UnsupportedError, match="its scale is not a constant; use a quantizer with a stored scale"):
         run(node("Quant", signed=1, narrow=0), x, None, one, one)
-    with pytest.raises(UnsupportedError, match=r"Quant has 2 inputs, must have 4: what it quantizes, scale, zero point, bit"):
+    with pytest.raises(
+        UnsupportedError, match=r"Quant has 2 inputs, must have 4: what it quantizes, scale, zero point, bit"
+    ):
         run(node("Quant", signed=1, narrow=0), x, one)
     with pytest.raises(UnsupportedError, match=r"MultiThreshold of a constant, must be Quant, BipolarQuant or Trunc"):
         run(node("MultiThreshold"), x, one)
@@ -403,14 +405,20 @@ def test_other_operators_are_onnx_reference_in_float32(opset: int) -> None:
 def test_optional_inputs_and_several_outputs() -> None:
     clipped = run(node("Clip", 13, ""), np.asarray([-9, 3, 9], np.int8), None, np.asarray(7, np.int8))
     assert clipped.value.tolist() == [-9, 3, 7] and clipped.value.dtype == np.int8
-    parts = evaluate(node("Split", 13, "", outputs=2, axis=0), [Constant(np.arange(4)), Constant(np.asarray([1, 3]))], [])
+    parts = evaluate(
+        node("Split", 13, "", outputs=2, axis=0), [Constant(np.arange(4)), Constant(np.asarray([1, 3]))], []
+    )
     assert [p.value.tolist() for p in parts] == [[0], [1, 2, 3]]
 
 
 def test_what_cannot_be_computed_is_one_line() -> None:
-    with pytest.raises(UnsupportedError, match=r"^node q \(Add\): cannot be computed from its constants: .*; fold it before"):
+    with pytest.raises(
+        UnsupportedError, match=r"^node q \(Add\): cannot be computed from its constants: .*; fold it before"
+    ):
         run(node("Add", 13, ""), np.ones(3, F32), np.ones(4, F32))
     with pytest.raises(UnsupportedError, match=r"^node q \(Nonsense\): cannot be computed"):
         run(node("Nonsense", 13, ""), np.ones(3, F32))
-    with pytest.raises(UnsupportedError, match=r"^node q \(RandomNormal\): RandomNormal makes other numbers at every run; store"):
+    with pytest.raises(
+        UnsupportedError, match=r"^node q \(RandomNormal\): RandomNormal makes other numbers at every run; store"
+    ):
         run(node("RandomNormal", 13, "", shape=[3]))
