@@ -1,7 +1,8 @@
 """ONNX and QONNX graphs in exact rationals, NCHW as the file says, written from the specifications: the oracle of the front end.
 
 Its one rule: it shares no code with the toolchain, and rounds nowhere but in quantizers. Constants (weight and bias quantizers
-among them) are what the file's own float32 arithmetic gives; all data is exact. One sample at a time, batch axis 1 as in the file.
+among them) are what the file's own float32 arithmetic gives; all data is exact. Files have batch 1; what is given may have more
+samples, for speed, where `takes_batches`.
 """
 
 from __future__ import annotations
@@ -92,6 +93,22 @@ class Interpreter:
                 self.constants.update(zip(node.output, self.folded(node, self.constants), strict=False))
             else:
                 self.live.append(node)
+
+    @property
+    def takes_batches(self) -> bool:
+        """No node moves the batch axis or speaks of its size."""
+        return not any(
+            n.op_type == "Shape" or (n.op_type == "Transpose" and helper.get_node_attr_value(n, "perm")[0] != 0)
+            for n in self.live
+        )
+
+    def run_batch(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The outputs of many samples, at once or one after another."""
+        if self.takes_batches:
+            return self.run(inputs)
+        count = len(next(iter(inputs.values())))
+        each = [self.run({name: v[i : i + 1] for name, v in inputs.items()}) for i in range(count)]
+        return {name: np.concatenate([one[name] for one in each]) for name in self.outputs}
 
     def call(self, node: Any, values: Mapping[str, Tensor], seen: Counter[str]) -> Call:
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
@@ -336,19 +353,19 @@ def convolution(c: Call, x: Exact, w: Exact) -> Exact:
     """x [1, C, ...], w [O, C / groups, ...]: integer numerators summed, so the sum is exact."""
     groups, sizes, kernel = c.attribute("group", 1), x.shape[2:], w.shape[2:]
     out, strides, dilations, before, after = spatial(c, sizes, kernel)
-    image = padded(x.num[0], [(0, 0), *zip(before, after, strict=True)])
-    channels, outputs = x.shape[1] // groups, w.shape[0] // groups
+    image = padded(x.num, [(0, 0), (0, 0), *zip(before, after, strict=True)])
+    samples, channels, outputs = x.shape[0], x.shape[1] // groups, w.shape[0] // groups
     assert channels == w.shape[1]
-    y = objects(np.zeros((w.shape[0], *out), dtype=int).astype(object))
+    y = np.full((samples, w.shape[0], *out), 0, dtype=object)
     for tap in product(*map(range, kernel)):
         window = tuple(
             slice(k * d, k * d + (o - 1) * s + 1, s) for k, d, o, s in zip(tap, dilations, out, strides, strict=True)
         )
         for g in range(groups):
-            seen = image[(slice(g * channels, (g + 1) * channels), *window)].reshape(channels, -1)
-            part = np.matmul(w.num[(slice(g * outputs, (g + 1) * outputs), slice(None), *tap)], seen)
-            y[g * outputs : (g + 1) * outputs] += part.reshape(outputs, *out)
-    return Exact(y[None], x.den * w.den)
+            seen = image[(slice(None), slice(g * channels, (g + 1) * channels), *window)]
+            part = np.matmul(w.num[(slice(g * outputs, (g + 1) * outputs), slice(None), *tap)], seen.reshape(samples, channels, -1))
+            y[:, g * outputs : (g + 1) * outputs] += part.reshape(samples, outputs, *out)
+    return Exact(y, x.den * w.den)
 
 
 def conv(c: Call) -> Exact:
@@ -498,8 +515,13 @@ def axes_of(c: Call) -> list[int] | None:
 
 def reshape(c: Call) -> Exact:
     target = c.integers(1) if c.has(1) else list(c.attribute("shape"))
+    samples, *shape = c[0].shape or (1,)
     if not c.attribute("allowzero", 0):
-        target = [c[0].shape[i] if n == 0 else n for i, n in enumerate(target)]
+        target = [(1, *shape)[i] if n == 0 else n for i, n in enumerate(target)]
+    if samples > 1 and c.inputs[0] is not None and c.inputs[0].const is None:  # a batch where the file has one sample
+        one, *rest = np.empty((1, *shape), bool).reshape(target).shape
+        assert one == 1
+        target = [samples, *rest]
     return c[0].moved(c[0].num.reshape(target))
 
 
@@ -569,7 +591,8 @@ def resize(c: Call) -> Exact:
     nearest = "floor" if old else c.attribute("nearest_mode", "round_prefer_floor")
     assert c.attribute("mode", "nearest") == "nearest"
     x = c[0].num
-    for axis, (n, o, s) in enumerate(zip(shape, out, scales, strict=True)):
+    assert scales[0] == 1 or out[0] == 1
+    for axis, (n, o, s) in list(enumerate(zip(shape, out, scales, strict=True)))[1:]:
         index = []
         for i in range(o):
             half = Fraction(2 * i + 1, 2) / s - Fraction(1, 2)
