@@ -20,7 +20,19 @@ import onnx
 from onnx import helper, numpy_helper
 
 from tests.onnx_numbers import (
-    Exact, clamped, common, elementwise, maximum, minimum, objects, padded, rounded, sigmoid, square_root, tanh, where,
+    Exact,
+    clamped,
+    common,
+    elementwise,
+    maximum,
+    minimum,
+    objects,
+    padded,
+    rounded,
+    sigmoid,
+    square_root,
+    tanh,
+    where,
 )  # fmt: skip
 
 QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "qonnx")
@@ -363,7 +375,9 @@ def convolution(c: Call, x: Exact, w: Exact) -> Exact:
         )
         for g in range(groups):
             seen = image[(slice(None), slice(g * channels, (g + 1) * channels), *window)]
-            part = np.matmul(w.num[(slice(g * outputs, (g + 1) * outputs), slice(None), *tap)], seen.reshape(samples, channels, -1))
+            part = np.matmul(
+                w.num[(slice(g * outputs, (g + 1) * outputs), slice(None), *tap)], seen.reshape(samples, channels, -1)
+            )
             y[:, g * outputs : (g + 1) * outputs] += part.reshape(samples, outputs, *out)
     return Exact(y, x.den * w.den)
 
@@ -446,7 +460,9 @@ def windows(c: Call) -> Any:
     for place in product(*map(range, out)):
         spots = []
         for tap in product(*map(range, kernel)):
-            spots.append([p * s + k * d - b for p, s, k, d, b in zip(place, strides, tap, dilations, before, strict=True)])
+            spots.append(
+                [p * s + k * d - b for p, s, k, d, b in zip(place, strides, tap, dilations, before, strict=True)]
+            )
         inside = [tuple(a) for a in spots if all(0 <= v < n for v, n in zip(a, sizes, strict=True))]
         covered = sum(all(v < n + e for v, n, e in zip(a, sizes, after, strict=True)) for a in spots)
         found.append((place, inside, covered))
@@ -489,10 +505,8 @@ def reduce_mean(c: Call) -> Exact:
 
 def arg_max(c: Call) -> Exact:
     x, axis = c[0].num, c.attribute("axis", 0)
-    if c.attribute("select_last_index", 0):
-        best = x.shape[axis] - 1 - np.flip(x, axis).argmax(axis)
-    else:
-        best = x.argmax(axis)
+    last = bool(c.attribute("select_last_index", 0))
+    best = x.shape[axis] - 1 - np.flip(x, axis).argmax(axis) if last else x.argmax(axis)
     return Exact.of(np.expand_dims(best, axis) if c.attribute("keepdims", 1) else np.asarray(best))
 
 

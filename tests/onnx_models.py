@@ -256,9 +256,7 @@ def trunc_model(
     n = Net(version=version)
     x = n.quant(n.input(5), scale, 8, zero)
     s = float(np.float32(scale))
-    return n.model(
-        trunc_node(n, x, s, zero, (8, 4), s * 8 * off, rounding_mode=mode, signed=signed, narrow=narrow)
-    )
+    return n.model(trunc_node(n, x, s, zero, (8, 4), s * 8 * off, rounding_mode=mode, signed=signed, narrow=narrow))
 
 
 def trunc_pool(version: int) -> Any:
@@ -478,7 +476,9 @@ def batchnorm_then_conv() -> Any:
     return n.model(n.quant(n.add("Conv", x, n.weight((4, 3, 2, 2), 0.25), pads=[0, 0, 1, 1]), 0.5, 5))
 
 
-def activation(op: str, opset: int = 13, consts: Sequence[Any] = (), bits: int = 4, signed: int = 1, **more: Any) -> Any:
+def activation(
+    op: str, opset: int = 13, consts: Sequence[Any] = (), bits: int = 4, signed: int = 1, **more: Any
+) -> Any:
     n = Net(opset, seed=18)
     x = n.add("MatMul", n.quant(n.input(6), 0.125, 5), n.weight((6, 4), more.pop("step", 0.25)))
     given = ["" if c is None else n.const(c) for c in consts]
@@ -509,7 +509,9 @@ def activations() -> Iterator[Case]:
         yield Case(f"{op.lower()}-float", lambda o=op: activation(o, bits=8, scale=0.0073, step=0.017))
     yield Case("sigmoid-unsigned", lambda: activation("Sigmoid", signed=0, bits=8, scale=1 / 256))
     yield Case("hardsigmoid", lambda: activation("HardSigmoid", signed=0, bits=6, scale=1 / 64))
-    yield Case("hardsigmoid-po2", lambda: activation("HardSigmoid", signed=0, bits=6, scale=1 / 64, alpha=0.25, beta=0.5))
+    yield Case(
+        "hardsigmoid-po2", lambda: activation("HardSigmoid", signed=0, bits=6, scale=1 / 64, alpha=0.25, beta=0.5)
+    )
     yield Case("neg", lambda: activation("Neg"))
     each = [0.5, -0.75, 1.0, 3.0]
     for op in ("Add", "Sub", "Mul", "Div"):
@@ -731,10 +733,8 @@ def conv_then_dense(flat: Callable[[Net, str], str], opset: int = 13, kind: str 
 def flat_by_shape(n: Net, x: str) -> str:
     """x.view(x.size(0), -1) as torch exports it."""
     first = n.add("Gather", n.add("Shape", x), n.const(0, np.int64), axis=0)
-    if n.opset >= 13:
-        first = n.add("Unsqueeze", first, n.const([0], np.int64))
-    else:
-        first = n.add("Unsqueeze", first, axes=[0])
+    axes = {} if n.opset >= 13 else {"axes": [0]}
+    first = n.add("Unsqueeze", first, *([] if axes else [n.const([0], np.int64)]), **axes)
     return str(n.add("Reshape", x, n.add("Concat", first, n.const([-1], np.int64), axis=0)))
 
 
@@ -758,10 +758,7 @@ def shapes() -> Iterator[Case]:
         return lambda n, x: str(n.add("Flatten", n.add("Transpose", x, perm=list(perm))))
 
     def dropped(n: Net, x: str) -> str:
-        if n.opset < 12:
-            x = n.add("Dropout", x, ratio=0.5)
-        else:
-            x = n.add("Dropout", x, n.const(0.5))
+        x = n.add("Dropout", x, ratio=0.5) if n.opset < 12 else n.add("Dropout", x, n.const(0.5))
         return str(n.add("Flatten", n.add("Identity", x)))
 
     def padded(value: float | None) -> Callable[[Net, str], str]:
@@ -944,14 +941,26 @@ def qcdq(
     shape = (3, 2, 2, 3) if image else (6, 3)
     codes = n.rng.integers(-7, 8, shape)
     if per_channel:
-        w = n.add("DequantizeLinear", n.const(codes, np.int8), n.const([0.1, 0.2, 0.37]), n.const([0, 0, 0], np.int8), axis=0 if image else 1)
+        w = n.add(
+            "DequantizeLinear",
+            n.const(codes, np.int8),
+            n.const([0.1, 0.2, 0.37]),
+            n.const([0, 0, 0], np.int8),
+            axis=0 if image else 1,
+        )
         step = np.float32(scale) * np.array([0.1, 0.2, 0.37], np.float32)
     else:
         w = n.add("DequantizeLinear", n.const(codes, np.int8), n.const(0.25))
         step = np.float32(scale) * np.array([0.25] * 3, np.float32)
     b = n.const(n.rng.integers(-100, 100, 3), np.int32)
     more = {"axis": 0} if opset >= 13 else {}
-    b = n.add("DequantizeLinear", b, n.const(step if opset >= 13 else step[0]), n.const([0, 0, 0] if opset >= 13 else 0, np.int32), **more)
+    b = n.add(
+        "DequantizeLinear",
+        b,
+        n.const(step if opset >= 13 else step[0]),
+        n.const([0, 0, 0] if opset >= 13 else 0, np.int32),
+        **more,
+    )
     y = n.add("Conv", x, w, b) if image else n.add("Gemm", x, w, b)
     return n.model(qdq(n, n.add("Relu", y), scale * 2, zero, dtype, clip))
 
@@ -1030,11 +1039,17 @@ def dialects() -> Iterator[Case]:
         yield Case(f"qcdq-{word}-channel", lambda i=image: qcdq(13, np.int8, 0, None, True, i))
         yield Case(f"qcdq-{word}-21", lambda i=image: qcdq(21, np.uint8, 3, None, True, i))
         yield Case(f"qcdq-{word}-10", lambda i=image: qcdq(10, np.int8, 0, None, False, i))
-    for name, dtype, zeros in (("s8", np.int8, (0, 0, 0)), ("s8-zp", np.int8, (5, -3, 7)), ("u8", np.uint8, (128, 3, 100))):
+    for name, dtype, zeros in (
+        ("s8", np.int8, (0, 0, 0)),
+        ("s8-zp", np.int8, (5, -3, 7)),
+        ("u8", np.uint8, (128, 3, 100)),
+    ):
         yield Case(f"qlinearmatmul-{name}", lambda d=dtype, z=zeros: qlinear_matmul(d, z))
         yield Case(f"qlinearconv-{name}", lambda d=dtype, z=zeros: qlinear_conv(d, z, False, True))
         yield Case(f"qlinearconv-{name}-integers", lambda d=dtype, z=zeros: qlinear_conv(d, z, False, False, False))
-        yield Case(f"qlinearconv-{name}-pads", lambda d=dtype, z=zeros: qlinear_conv(d, z, False, True, pads=[1, 0, 1, 2]))
+        yield Case(
+            f"qlinearconv-{name}-pads", lambda d=dtype, z=zeros: qlinear_conv(d, z, False, True, pads=[1, 0, 1, 2])
+        )
     yield Case("qlinearmatmul-channel", lambda: qlinear_matmul(np.int8, (1, 0, 0), True))
     yield Case("qlinearconv-channel", lambda: qlinear_conv(np.int8, (1, 0, 2), True, True))
     yield Case("qlinearconv-groups", lambda: qlinear_conv(np.int8, (1, 0, 2), True, True, group=2, strides=[2, 1]))
@@ -1049,7 +1064,9 @@ def dialects() -> Iterator[Case]:
 # --- ends ---------------------------------------------------------------------------------------------------------------
 
 
-def ended(op: str, *consts: Any, image: bool = False, last: bool = True, opset: int = 13, count: int = 1, **attributes: Any) -> Any:
+def ended(
+    op: str, *consts: Any, image: bool = False, last: bool = True, opset: int = 13, count: int = 1, **attributes: Any
+) -> Any:
     n = Net(opset, seed=53)
     if image:
         x = n.add("Conv", n.quant(n.input(3, 5, 4), 0.125, 4), n.weight((6, 3, 2, 2), 0.25))
@@ -1223,7 +1240,9 @@ class Picker:
         return bool(self.n.rng.random() < p)
 
     def step(self, base: float, channels: int = 1, axis: int = 0, rank: int = 1) -> Any:
-        kind = str(self.n.rng.choice(["po2", "po2", "float", "channel", "channel_po2"] if channels > 1 else ["po2", "float"]))
+        kind = str(
+            self.n.rng.choice(["po2", "po2", "float", "channel", "channel_po2"] if channels > 1 else ["po2", "float"])
+        )
         return scales(kind, base * 2.0 ** int(self.n.rng.integers(-1, 2)), channels, axis, rank)
 
     def quant(self, x: str, shape: tuple[int, ...], first: bool = False, bits: int = 0) -> str:
@@ -1275,7 +1294,11 @@ class Picker:
         n, rng = self.n, self.n.rng
         dims = len(shape) - 1
         kernel = [1 + 2 * int(rng.integers(0, 2)) if same else min(int(rng.integers(1, 4)), s) for s in shape[1:]]
-        pads = [(k - 1) // 2 for k in kernel] * 2 if same else [int(rng.integers(0, 2)) if k > 1 else 0 for k in kernel * 2]
+        pads = (
+            [(k - 1) // 2 for k in kernel] * 2
+            if same
+            else [int(rng.integers(0, 2)) if k > 1 else 0 for k in kernel * 2]
+        )
         strides = [1] * dims if same else [int(rng.integers(1, 3)) for _ in range(dims)]
         depthwise = self.chance(0.3)
         out = shape[0] if same or depthwise else int(rng.integers(2, 6))
@@ -1284,9 +1307,7 @@ class Picker:
         parts = [x, n.weight((out, 1 if depthwise else shape[0], *kernel), scale, bits)]
         parts += [n.const(n.floats(out))] if self.chance(0.4) else []
         y = n.add("Conv", *parts, pads=pads, strides=strides, group=shape[0] if depthwise else 1)
-        sizes = (
-            (s + pads[i] + pads[i + dims] - kernel[i]) // strides[i] + 1 for i, s in enumerate(shape[1:])
-        )
+        sizes = ((s + pads[i] + pads[i + dims] - kernel[i]) // strides[i] + 1 for i, s in enumerate(shape[1:]))
         return y, (out, *sizes)
 
     def between(self, x: str, shape: tuple[int, ...]) -> str:

@@ -55,9 +55,7 @@ def real(t: Tensor, stored: np.ndarray) -> Any:
 
 def to_file(t: Tensor, values: Any, shape: tuple[int, ...]) -> Any:
     """[batch, *shape of the graph] to the layout of the file: NHWC to NCHW, NWC to NCW; flat ones are as they are."""
-    if len(shape) == 4 and len(t.shape) == 3:
-        values = np.moveaxis(values, -1, 1)
-    elif len(shape) == 3 and t.shape == shape[:0:-1]:
+    if (len(shape) == 4 and len(t.shape) == 3) or (len(shape) == 3 and t.shape == shape[:0:-1]):
         values = np.moveaxis(values, -1, 1)
     assert values.size == len(values) * int(np.prod(shape[1:])), (t.shape, shape)
     return values.reshape(len(values), *shape[1:])

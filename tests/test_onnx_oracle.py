@@ -113,7 +113,7 @@ def compare(model: Any, count: int, seed: int, found: Counter[str]) -> None:
 
 def chosen() -> list[onnx_models.Case]:
     cases = [c for c in onnx_models.table() if c.name not in NOT_THERE]
-    return cases if FULL else cases[:: 12]
+    return cases if FULL else cases[::12]
 
 
 @needs_frameworks
