@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tests import onnx_models
+from tests import onnx_files
 from toolchain.errors import UnsupportedError
 from toolchain.frontends.qonnx import archive
 from toolchain.frontends.qonnx.archive import Input, Model, Node
@@ -46,7 +46,7 @@ def qcdq(opset: int, kind: type = np.uint8, lo: int = 0, hi: int = 15, **scales:
         "w": rng.integers(-7, 8, (3, 4)).astype(np.int8), "ws": np.asarray([0.5, 0.125, 0.25], F32), "wz": np.zeros(3, np.int8),
         "w_lo": np.int8(-7), "w_hi": np.int8(7), "b": rng.integers(-90, 90, 3).astype(np.int32), "bs": F32(0.0625), **scales,
     }  # fmt: skip
-    return onnx_models.model(
+    return onnx_files.model(
         [
             ("QuantizeLinear", "x s z", "q"),
             ("Clip", "q lo hi", "c"),
@@ -73,24 +73,24 @@ def test_qcdq(opset: int) -> None:
     assert weight.codes is not None and np.abs(weight.codes).max() <= 7 and weight.scale.shape == (3, 1)
     rng = np.random.default_rng(1)
     for x in rng.uniform(-4, 8, (50, 1, 4)).astype(F32):
-        np.testing.assert_array_equal(onnx_models.interpret(made, {"x": x})["y"], run(proto, x=x))
+        np.testing.assert_array_equal(onnx_files.interpret(made, {"x": x})["y"], run(proto, x=x))
 
 
 def test_clips_that_stay() -> None:
     """A Clip is not merged when somebody else reads the integers too, or its bounds are not whole."""
     constants = {"s": F32(1), "z": np.int8(0), "lo": np.int8(-3), "hi": np.int8(3)}
-    two = onnx_models.model(
+    two = onnx_files.model(
         [("QuantizeLinear", "x s z", "q"), ("Clip", "q lo hi", "c"), ("Add", "c q", "y")], constants
     )  # fmt: skip
-    made = read(onnx_models.typed(two, y=T.INT8))
+    made = read(onnx_files.typed(two, y=T.INT8))
     assert ops(made) == ["QuantizeLinear", "Clip", "Add"]
     assert made.nodes[0].attributes["lo"] == -128 and made.nodes[0].attributes["hi"] == 127
     out = read(
-        onnx_models.model([("QuantizeLinear", "x s z", "q"), ("Clip", "q lo hi", "c")], constants, outputs="q c")
+        onnx_files.model([("QuantizeLinear", "x s z", "q"), ("Clip", "q lo hi", "c")], constants, outputs="q c")
     )
     assert ops(out) == ["QuantizeLinear", "Clip"]
     chain = [("QuantizeLinear", "x s z", "q"), ("Clip", "q lo", "c"), ("Clip", "c - hi", "y")]
-    one = read(onnx_models.model(chain, constants))
+    one = read(onnx_files.model(chain, constants))
     assert ops(one) == ["QuantizeLinear"] and one.nodes[0].outputs == ("y",)
     assert (one.nodes[0].attributes["lo"], one.nodes[0].attributes["hi"]) == (-3, 3)
     clipped = Node("Clip", "c", "", ("q",), ("y",), {"min": -2.5, "max": 2.0}, 9)
@@ -98,7 +98,7 @@ def test_clips_that_stay() -> None:
     bare = Model("m", (Input("x", (1, 4), "float32"),), ("y",), (quantize, clipped), {"s": Constant(F32(1))}, 10)
     assert ops(rewrite(bare)) == ["QuantizeLinear", "Clip"]
     with pytest.raises(UnsupportedError, match=r"node Clip_1: clips to 3\.\.-3, must be a range"):
-        read(onnx_models.model([("QuantizeLinear", "x s z", "q"), ("Clip", "q hi lo", "y")], constants))
+        read(onnx_files.model([("QuantizeLinear", "x s z", "q"), ("Clip", "q hi lo", "y")], constants))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_clips_that_stay() -> None:
 def test_stored_range(zero: Any, attributes: dict[str, int], want: tuple[int, int]) -> None:
     constants = {"s": F32(1)} | ({"z": zero} if isinstance(zero, np.integer) else {})
     reads = "x s" if zero is None else "x s z"
-    proto = onnx_models.model([("QuantizeLinear", reads, "y", attributes)], constants, opset=21, ir=10)
+    proto = onnx_files.model([("QuantizeLinear", reads, "y", attributes)], constants, opset=21, ir=10)
     if isinstance(zero, str):
         proto.graph.initializer.append(onnx.helper.make_tensor("z", getattr(T, zero), [], [3]))
     [node] = read(proto).nodes
@@ -129,9 +129,9 @@ def test_stored_range(zero: Any, attributes: dict[str, int], want: tuple[int, in
 
 def test_per_axis_is_said() -> None:
     constants = {"s": np.ones(4, F32), "z": np.zeros(4, np.int8)}
-    [node] = read(onnx_models.model([("QuantizeLinear", "x s z", "y", {"axis": -1})], constants)).nodes
+    [node] = read(onnx_files.model([("QuantizeLinear", "x s z", "y", {"axis": -1})], constants)).nodes
     assert node.attributes["axis"] == -1
-    [node] = read(onnx_models.model([("QuantizeLinear", "x s z", "y")], constants)).nodes
+    [node] = read(onnx_files.model([("QuantizeLinear", "x s z", "y")], constants)).nodes
     assert node.attributes["axis"] == 1
 
 
@@ -144,11 +144,11 @@ def qlinear_conv(rng: np.random.Generator, power_of_two: bool, opset: int, chann
         "ws": scale(4).astype(F32) if channels else F32(scale()), "wz": w_zero,
         "ys": F32(64 * scale()), "yz": kind(rng.integers(0, 20)), "b": rng.integers(-3000, 3000, 4).astype(np.int32),
     }  # fmt: skip
-    proto = onnx_models.model(
+    proto = onnx_files.model(
         [("QLinearConv", "x xs xz w ws wz ys yz b", "y", {"group": 2, "pads": [1, 1, 1, 1], "strides": [2, 1]})],
         constants, {"x": (T.UINT8 if unsigned else T.INT8, [1, 2, 5, 6])}, opset=opset,
     )  # fmt: skip
-    return onnx_models.typed(proto, y=T.UINT8 if unsigned else T.INT8), constants
+    return onnx_files.typed(proto, y=T.UINT8 if unsigned else T.INT8), constants
 
 
 @pytest.mark.parametrize("opset", [10, 13, 21])
@@ -169,7 +169,7 @@ def test_qlinear_conv(opset: int, channels: bool, unsigned: bool) -> None:
         for _ in range(4):
             low, high = (0, 256) if unsigned else (-128, 128)
             x = rng.integers(low, high, (1, 2, 5, 6)).astype(np.uint8 if unsigned else np.int8)
-            found = onnx_models.interpret(made, {"x": x})["y"]
+            found = onnx_files.interpret(made, {"x": x})["y"]
             if power_of_two:
                 np.testing.assert_array_equal(found, run(proto, x=x))
             acc = (
@@ -202,15 +202,15 @@ def test_qlinear_matmul(columns: bool) -> None:
             "bs": scale(3).astype(F32) if columns else F32(scale()), "bz": np.zeros(3, np.int8) if columns else np.int8(0),
             "ys": F32(16 * scale()), "yz": np.uint8(5),
         }  # fmt: skip
-        proto = onnx_models.model(
+        proto = onnx_files.model(
             [("QLinearMatMul", "x as az b bs bz ys yz", "y")], constants, {"x": (T.UINT8, [1, 4])}
         )
-        proto = onnx_models.typed(proto, y=T.UINT8)
+        proto = onnx_files.typed(proto, y=T.UINT8)
         made = read(proto)
         assert ops(made) == ["DequantizeLinear", "MatMul", "QuantizeLinear"]
         exact = [Fraction(float(constants["as"])) * Fraction(float(s)) / Fraction(float(constants["ys"])) for s in np.resize(constants["bs"], 3)]  # fmt: skip
         for x in rng.integers(0, 256, (30, 1, 4)).astype(np.uint8):
-            found = onnx_models.interpret(made, {"x": x})["y"]
+            found = onnx_files.interpret(made, {"x": x})["y"]
             if power_of_two:
                 np.testing.assert_array_equal(found, run(proto, x=x))
             acc = (x.astype(int) - 7) @ constants["b"].astype(int)
@@ -221,24 +221,24 @@ def test_qlinear_matmul(columns: bool) -> None:
 def test_integer_ops() -> None:
     rng = np.random.default_rng(2)
     w = rng.integers(0, 256, (2, 1, 3)).astype(np.uint8)
-    conv = onnx_models.model(
+    conv = onnx_files.model(
         [("ConvInteger", "x w xz wz", "y")], {"w": w, "xz": np.uint8(9), "wz": np.uint8(100)}, {"x": (T.UINT8, [1, 1, 7])}
     )  # fmt: skip
-    bare = onnx_models.model([("ConvInteger", "x w", "y")], {"w": w}, {"x": (T.UINT8, [1, 1, 7])})
+    bare = onnx_files.model([("ConvInteger", "x w", "y")], {"w": w}, {"x": (T.UINT8, [1, 1, 7])})
     m = rng.integers(-128, 128, (7, 2)).astype(np.int8)
-    matmul = onnx_models.model(
+    matmul = onnx_files.model(
         [("MatMulInteger", "x m xz mz", "y")], {"m": m, "xz": np.uint8(9), "mz": np.asarray([1, -2], np.int8)},
         {"x": (T.UINT8, [1, 7])},
     )  # fmt: skip
     for proto, kind, shape in ((conv, "Conv", (1, 1, 7)), (bare, "Conv", (1, 1, 7)), (matmul, "MatMul", (1, 7))):
-        proto = onnx_models.typed(proto, y=T.INT32)
+        proto = onnx_files.typed(proto, y=T.INT32)
         made = read(proto)
         assert ops(made) == ["DequantizeLinear", kind]
         weight = made.constants[made.nodes[1].inputs[1]]
         assert weight.codes is not None and (weight.scale == 1).all()
         for _ in range(10):
             x = rng.integers(0, 256, shape).astype(np.uint8)
-            np.testing.assert_array_equal(onnx_models.interpret(made, {"x": x})["y"], run(proto, x=x))
+            np.testing.assert_array_equal(onnx_files.interpret(made, {"x": x})["y"], run(proto, x=x))
 
 
 def test_qonnx_names() -> None:
@@ -251,7 +251,7 @@ def test_qonnx_names() -> None:
         ("qonnx.custom_op.general::Trunc", "d s z b s b", "e"),
         ("qonnx.custom_op.general::Trunc", "e s z b s b", "y", {"rounding_mode": "round"}),
     ]
-    made = read(onnx_models.model(specs, constants, qonnx__custom_op__general=2))
+    made = read(onnx_files.model(specs, constants, qonnx__custom_op__general=2))
     assert [(n.op, n.domain, n.attributes["rounding_mode"], n.opset) for n in made.nodes] == [
         ("Quant", "qonnx", "ROUND", 1),
         ("Quant", "qonnx", "ROUND", 2),
@@ -261,7 +261,7 @@ def test_qonnx_names() -> None:
     ]
     specs[0][3]["rounding_mode"] = "DPU"
     with pytest.raises(UnsupportedError, match=r"^node IntQuant_0: rounding_mode is 'DPU', must be one of ROUND, CEIL"):
-        read(onnx_models.model(specs, constants, qonnx__custom_op__general=2))
+        read(onnx_files.model(specs, constants, qonnx__custom_op__general=2))
 
 
 def test_constants_are_folded_with_their_codes() -> None:
@@ -271,11 +271,11 @@ def test_constants_are_folded_with_their_codes() -> None:
         ("Transpose", "q", "t"),
         ("MatMul", "x t", "y"),
     ]
-    made = read(onnx_models.model(specs, constants, {"x": [1, 3]}, qonnx__custom_op__general=1))
+    made = read(onnx_files.model(specs, constants, {"x": [1, 3]}, qonnx__custom_op__general=1))
     assert ops(made) == ["MatMul"] and list(made.constants) == ["t"]
     assert made.constants["t"].codes.tolist() == [[1, 2], [-1, 3], [3, 3]]
     tie = {**constants, "w": np.asarray([[0.5 * F32(0.1)] * 3], F32), "s": F32(0.1)}
-    noted = read(onnx_models.model(specs, tie, {"x": [1, 3]}, qonnx__custom_op__general=1)).notes
+    noted = read(onnx_files.model(specs, tie, {"x": [1, 3]}, qonnx__custom_op__general=1)).notes
     assert len(noted) <= 1 and all("in float32" in note for note in noted)
 
 
@@ -319,5 +319,5 @@ def test_refused(name: str) -> None:
     }  # fmt: skip
     inputs = {"x": [1, 4], "i": (T.UINT8, [1, 4])}
     with pytest.raises(UnsupportedError) as caught:
-        read(onnx_models.model(specs, constants, inputs, opset=21 if name in ("blocked", "float8") else 13))
+        read(onnx_files.model(specs, constants, inputs, opset=21 if name in ("blocked", "float8") else 13))
     assert str(caught.value) == said

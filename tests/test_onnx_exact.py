@@ -1,0 +1,186 @@
+"""The QONNX front end against the exact interpreter: every model of the table, and random networks, real value for real value.
+
+A graph is the exact real-number meaning of its file: what `simulate` says, as Fractions, equals what tests/onnx_exact.py says,
+on corners, on random inputs and on ties hit on purpose. Only an output that the graph itself notes as put on a fine grid may
+differ, by half a step of it. BITWRIGHT_MORE=50 takes 50 times as many random networks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import toolchain
+from tests import onnx_models
+from tests.onnx_exact import Interpreter
+from toolchain.errors import UnsupportedError
+from toolchain.ir import Graph, Tensor
+from toolchain.options import LoadOptions
+
+MORE = int(os.environ.get("BITWRIGHT_MORE", "1"))
+RANDOM = 16  # random samples beside the corners
+ELEMENTWISE = {"Quant", "IntQuant", "BipolarQuant", "Trunc", "MultiThreshold", "QuantizeLinear", "DequantizeLinear"}
+CASES = onnx_models.table()
+
+
+def stored_inputs(graph: Graph, seed: int, every_code: bool) -> dict[str, np.ndarray]:
+    """Corners (all smallest, all largest, all zero, by turns), random samples and, where it is cheap, every code in every place."""
+    rng = np.random.default_rng(seed)
+    made = {}
+    for t in graph.inputs:
+        q = t.qtype
+        turns = np.where(np.arange(t.size) % 2, q.max, q.min).reshape(t.shape)
+        rows = [np.broadcast_to(np.asarray(v, np.int64), t.shape) for v in (q.min, q.max, q.zero_point, turns)]
+        rows += list(rng.integers(q.min, q.max, (RANDOM, *t.shape), endpoint=True))
+        if every_code and q.bits <= 8:
+            rows += [np.full(t.shape, v) for v in range(q.min, q.max + 1)]
+        made[t.name] = np.stack(rows)
+    return made
+
+
+def real(t: Tensor, stored: np.ndarray) -> Any:
+    """Stored integers as Fractions."""
+    scale = np.array(t.qtype.scale_list(t.channels) if t.shape else [t.qtype.scales[0]], dtype=object)
+    if t.qtype.axis is not None:
+        assert t.qtype.axis == len(t.shape) - 1
+    return (stored - t.qtype.zero_point).astype(object) * scale
+
+
+def to_file(t: Tensor, values: Any, shape: tuple[int, ...]) -> Any:
+    """[batch, *shape of the graph] to the layout of the file: NHWC to NCHW, NWC to NCW; flat ones are as they are."""
+    if (len(shape) == 4 and len(t.shape) == 3) or (len(shape) == 3 and t.shape == shape[:0:-1]):
+        values = np.moveaxis(values, -1, 1)
+    assert values.size == len(values) * int(np.prod(shape[1:])), (t.shape, shape)
+    return values.reshape(len(values), *shape[1:])
+
+
+def shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    return {
+        i.name: tuple(d.dim_value for d in i.type.tensor_type.shape.dim)
+        for i in (*model.graph.input, *model.graph.output)
+    }
+
+
+def compare(model: Any, options: LoadOptions | None, seed: int) -> Counter[str]:
+    """Load, simulate, interpret, compare; what the quantizers met."""
+    graph = toolchain.load(model, options)
+    interpreter = Interpreter(model)
+    known = shapes(model)
+    every = all(n.op_type in ELEMENTWISE for n in interpreter.live)
+    stored = stored_inputs(graph, seed, every)
+    given_ = {}
+    assert len(graph.inputs) == len(interpreter.inputs) and len(graph.outputs) == len(interpreter.outputs)
+    for t, name in zip(graph.inputs, interpreter.inputs, strict=True):
+        shape = known[name]
+        values = real(t, stored[t.name])
+        if len(shape) == 4:
+            assert t.shape == (*shape[2:], shape[1]), f"input {t.name} is {t.shape}, must be NHWC of {shape}"
+        given_[name] = to_file(t, values, shape)
+    expected = interpreter.run_batch(given_)
+    got, _ = toolchain.simulate(graph, stored)
+    fine = any("grid" in note for note in graph.notes)
+    for t, name in zip(graph.outputs, interpreter.outputs, strict=True):
+        shape = known[name]
+        if len(shape) == 4:
+            assert t.shape == (*shape[2:], shape[1]), f"output {t.name} is {t.shape}, must be NHWC of {shape}"
+        found, want = to_file(t, real(t, got[t.name]), shape), expected[name]
+        if fine:
+            step = max(t.qtype.scales)
+            apart = abs(found - want)
+            assert (apart <= step / 2).all(), f"{name}: {max(apart.flat)} apart, half a step of the grid is {step / 2}"
+        else:
+            np.testing.assert_array_equal(found, want, err_msg=f"{name}: {t.qtype}")
+    return interpreter.seen
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_equals_the_exact_meaning(case: onnx_models.Case) -> None:
+    compare(case.make(), case.options, len(case.name))
+
+
+def test_a_batch_is_its_samples() -> None:
+    """The interpreter itself: many samples at once give what one after another gives."""
+    checked = 0
+    for case in CASES[5::40]:
+        interpreter = Interpreter(case.make())
+        rng = np.random.default_rng(checked)
+        if not interpreter.takes_batches:
+            continue
+        known = shapes(interpreter.model)
+        batch = {n: rng.integers(-8, 9, (3, *known[n][1:])).astype(object) for n in interpreter.inputs}
+        whole = interpreter.run_batch(batch)
+        for i in range(3):
+            one = interpreter.run({n: v[i : i + 1] for n, v in batch.items()})
+            for name, value in one.items():
+                np.testing.assert_array_equal(whole[name][i : i + 1], value)
+        checked += 1
+    assert checked > 10
+
+
+def test_ties_and_clamps_were_met() -> None:
+    """What the table never meets it does not test: halves of both signs and both ends of the range, for every rounding mode."""
+    for mode in onnx_models.MODES:
+        seen: Counter[str] = Counter()
+        for case in CASES:
+            if case.name.startswith(f"quant-{mode}-") and not case.name.endswith("-apart"):
+                interpreter = Interpreter(case.make(), seen)
+                first = next(n for n in interpreter.live)
+                scale = interpreter.constants[first.input[1]].exact.fractions().item()
+                codes = [[Fraction(v) * scale] * 5 for v in range(-128, 128)]
+                interpreter.run({"x": np.array(codes, dtype=object)})
+        assert min(seen[k] for k in ("tie+", "tie-", "low", "high")) > 100, (mode, seen)
+
+
+def test_a_wrong_weight_is_seen() -> None:
+    """The comparison has teeth: one code of one weight off by one is found."""
+    case = next(c for c in CASES if c.name == "conv-po2")
+    model = case.make()
+    graph = toolchain.load(model)
+    weights = next(c for c in model.graph.initializer if len(c.dims) == 4)
+    from onnx import numpy_helper
+
+    values = numpy_helper.to_array(weights).copy()
+    values[2, 1, 0, 1] += -0.25 if values[2, 1, 0, 1] > 0 else 0.25
+    weights.CopyFrom(numpy_helper.from_array(values, weights.name))
+    stored = stored_inputs(graph, 0, False)
+    image = to_file(graph.inputs[0], real(graph.inputs[0], stored[graph.inputs[0].name]), shapes(model)["x"])
+    changed = Interpreter(model).run_batch({"x": image})
+    got, _ = toolchain.simulate(graph, stored)
+    t = graph.outputs[0]
+    name = model.graph.output[0].name
+    assert (to_file(t, real(t, got[t.name]), shapes(model)[name]) != changed[name]).any()
+
+
+# --- random networks ----------------------------------------------------------------------------------------------------
+
+REFUSED: Counter[str] = Counter()
+
+
+@settings(
+    max_examples=40 * MORE, deadline=None, derandomize=MORE == 1, database=None, phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+@given(st.integers(0, 2**31))
+def test_random_networks(seed: int) -> None:
+    REFUSED["all"] += 1
+    try:
+        compare(onnx_models.random_model(seed), None, seed)
+    except UnsupportedError as error:  # too wide for any multiplier and any table: allowed, seldom
+        REFUSED[str(error)] += 1
+
+
+def test_few_random_networks_are_refused() -> None:
+    REFUSED.clear()
+    for seed in range(30):
+        try:
+            toolchain.load(onnx_models.random_model(seed))
+        except UnsupportedError as error:
+            REFUSED[str(error)] += 1
+    assert sum(REFUSED.values()) <= 1, REFUSED
