@@ -27,6 +27,7 @@ class LoadOptions:
     input_mean: tuple[Fraction, ...] = ()  # one, or one for each channel: model input = (real - mean) / std
     input_std: tuple[Fraction, ...] = ()
     sigmoid: str = "hard"  # QKeras' process-wide internal sigmoid: hard, smooth or real
+    input_shape: tuple[int, ...] | None = None  # of a live torch module's input, without the batch
     batch: int | None = None  # 1: an ONNX model with another batch baked in is rewritten to this one
 
     def __post_init__(self) -> None:
