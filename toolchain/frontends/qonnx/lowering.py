@@ -321,8 +321,9 @@ def _output(c: Context, d: Data, name: str, host: dict[str, str], fine: dict[str
         host[name] = str(left)
         d = replace(d, function=None)
     d = carried_out(c, Node("output", name, "", (), (), {}, 0), d, ours)
-    if len(d.shape) != 3 or d.base != d.shape or d.axes != channels_last(3):
-        d = settled(b, d, tuple(range(len(d.shape))), ours, where)
+    last = channels_last(len(d.shape)) if d.shape else ()
+    if d.base != d.shape or d.axes != last or d.tensor.shape != tuple(d.shape[a] for a in last):
+        d = settled(b, d, last if len(d.shape) == 3 else tuple(range(len(d.shape))), ours, where)
     v = d.value
     if v.columns() == [(Fraction(1), Fraction(0))] and v.lo is v.hi is None and not v.plain:
         t = v.tensor  # the file's output is these integers themselves (QuantizeLinear at the end)
@@ -338,8 +339,8 @@ def _output(c: Context, d: Data, name: str, host: dict[str, str], fine: dict[str
         t = exact
     if t in b.outputs or t in b.inputs:  # an output is a tensor of its own
         t = b.requantize(t, t.qtype, [1], [0], [0], Rounding.FLOOR, f"{ours}_copy")
-    if not d.natural:
-        b.notes.append(f"output {t.name}: the model's {list(d.shape)} is {list(t.shape)} here, channels last")
+    if d.axes == last and t.shape != d.shape:
+        b.notes.append(f"output {t.name}: channels come first in the model and last here")
     if left in HOST:
         b.notes.append(f"output {t.name}: {left} is left to the host; it holds what {left} reads ({HOST[str(left)]})")
     b.output(t)
