@@ -85,9 +85,7 @@ def test_clips_that_stay() -> None:
     made = read(onnx_files.typed(two, y=T.INT8))
     assert ops(made) == ["QuantizeLinear", "Clip", "Add"]
     assert made.nodes[0].attributes["lo"] == -128 and made.nodes[0].attributes["hi"] == 127
-    out = read(
-        onnx_files.model([("QuantizeLinear", "x s z", "q"), ("Clip", "q lo hi", "c")], constants, outputs="q c")
-    )
+    out = read(onnx_files.model([("QuantizeLinear", "x s z", "q"), ("Clip", "q lo hi", "c")], constants, outputs="q c"))
     assert ops(out) == ["QuantizeLinear", "Clip"]
     chain = [("QuantizeLinear", "x s z", "q"), ("Clip", "q lo", "c"), ("Clip", "c - hi", "y")]
     one = read(onnx_files.model(chain, constants))
@@ -202,9 +200,7 @@ def test_qlinear_matmul(columns: bool) -> None:
             "bs": scale(3).astype(F32) if columns else F32(scale()), "bz": np.zeros(3, np.int8) if columns else np.int8(0),
             "ys": F32(16 * scale()), "yz": np.uint8(5),
         }  # fmt: skip
-        proto = onnx_files.model(
-            [("QLinearMatMul", "x as az b bs bz ys yz", "y")], constants, {"x": (T.UINT8, [1, 4])}
-        )
+        proto = onnx_files.model([("QLinearMatMul", "x as az b bs bz ys yz", "y")], constants, {"x": (T.UINT8, [1, 4])})
         proto = onnx_files.typed(proto, y=T.UINT8)
         made = read(proto)
         assert ops(made) == ["DequantizeLinear", "MatMul", "QuantizeLinear"]

@@ -87,6 +87,16 @@ class GraphBuilder:
     def output(self, tensor: Tensor) -> None:
         self.outputs.append(tensor)
 
+    def renamed(self, tensor: Tensor, name: str) -> Tensor:
+        """The output of the last op under another name, which nothing has read yet; any other tensor stays what it is."""
+        if not self.ops or self.ops[-1].output != tensor or tensor in self.outputs:
+            return tensor
+        self.taken.discard(tensor.name.lower())
+        made = replace(tensor, name=self.fresh(name))
+        self.ops[-1] = replace(self.ops[-1], output=made)
+        self.ranges[made.name] = self.ranges.pop(tensor.name)
+        return made
+
     def graph(self) -> Graph:
         """The finished graph, checked."""
         return check(

@@ -72,7 +72,9 @@ def _need(name: str) -> None:
         ) from None
     if brevitas.config.JIT_ENABLED:
         raise UnsupportedError(
-            name, "Brevitas runs with BREVITAS_JIT=1, whose modules cannot be exported", "load the state_dict without it"
+            name,
+            "Brevitas runs with BREVITAS_JIT=1, whose modules cannot be exported",
+            "load the state_dict without it",
         )
 
 
@@ -103,11 +105,15 @@ def _copy(name: str, source: Any) -> Any:
     try:
         module = copy.deepcopy(source).cpu().eval()
     except Exception as e:
-        raise UnsupportedError(name, f"cannot be copied ({_line(e)})", "load its state_dict into a fresh model") from None
+        raise UnsupportedError(
+            name, f"cannot be copied ({_line(e)})", "load its state_dict into a fresh model"
+        ) from None
     for path, p in module.named_parameters():
         if p.is_floating_point() and p.dtype != torch.float32:
             raise UnsupportedError(
-                f"module {path}", f"its values are {str(p.dtype).removeprefix('torch.')}, must be float32", "call .float()"
+                f"module {path}",
+                f"its values are {str(p.dtype).removeprefix('torch.')}, must be float32",
+                "call .float()",
             )
     for part in module.modules():
         if getattr(part, "export_handler", None) is not None:  # left by an export of the user's that failed
@@ -290,7 +296,8 @@ def _managers() -> tuple[Any, Any]:
             mode = str(self.symbolic_kwargs["rounding_mode"]).rpartition(".")[2].upper()
             if mode not in checks.MODES:
                 raise UnsupportedError(
-                    f"module {path}", f"rounding {mode} has no QONNX rounding mode; supported: {', '.join(checks.MODES)}"
+                    f"module {path}",
+                    f"rounding {mode} has no QONNX rounding mode; supported: {', '.join(checks.MODES)}",
                 )
             self.symbolic_kwargs["rounding_mode"] = checks.MODES[mode]
 
@@ -308,7 +315,8 @@ def _managers() -> tuple[Any, Any]:
             mode = str(self.symbolic_kwargs["rounding_mode"]).rpartition(".")[2].upper()
             if mode not in checks.MODES:
                 raise UnsupportedError(
-                    f"module {path}", f"rounding {mode} has no QONNX rounding mode; supported: {', '.join(checks.MODES)}"
+                    f"module {path}",
+                    f"rounding {mode} has no QONNX rounding mode; supported: {', '.join(checks.MODES)}",
                 )
             self.symbolic_kwargs["rounding_mode"] = checks.MODES[mode]
 
@@ -338,7 +346,9 @@ def _managers() -> tuple[Any, Any]:
                 if len(values) > 1:
                     values = [v for p, v in self.quant_weight_values.items() if p == x.data_ptr()]
                 if len(values) != 1 or values[0].shape != x.shape:
-                    raise UnsupportedError(f"module {self.path}", "its quantizer serves several layers", "give each its own")
+                    raise UnsupportedError(
+                        f"module {self.path}", "its quantizer serves several layers", "give each its own"
+                    )
                 return super().symbolic_execution(values[0].detach(), *args)
 
         return Weight

@@ -192,7 +192,7 @@ def _model(
         else:
             made.append(node)
     return Model(
-        graph.name or (path.stem if path else "model"),
+        path.stem if path else graph.name or "model",
         tuple(_input(v) for v in inputs),
         tuple(outputs),
         tuple(made),

@@ -182,7 +182,7 @@ def broadcast(d: Data, array: np.ndarray) -> np.ndarray | None:
             return None
         array = array.reshape(array.shape[extra:])
     try:
-        return np.broadcast_to(array, full)[0]
+        return np.asarray(np.broadcast_to(array, full)[0])
     except ValueError:
         return None
 

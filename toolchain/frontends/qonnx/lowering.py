@@ -30,6 +30,7 @@ from toolchain.ir.values import Value, fine_grid, try_exact
 from toolchain.options import TRY_INPUT, LoadOptions, declared_input
 
 QUANTIZERS = {"Quant", "BipolarQuant", "QuantizeLinear"}
+EXPORTERS = {"export_handler", "act_quant", "input_quant", "output_quant"}  # Brevitas' parts of a name that say nothing
 SAME = {"Identity", "Dropout"}
 SHAPES_ONLY = {"Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", *SAME}
 CHANNELS_FIRST = {
@@ -93,8 +94,23 @@ def lower_model(model: Model, options: LoadOptions) -> Lowered:
             raise UnsupportedError(
                 f"output {name}", "is a constant, or an output of its node that is not supported", "remove it"
             )
-        names[_output(c, values[name], name, host, fine).name] = name
+        before = values[name].tensor
+        made = _output(c, values[name], name, host, fine)
+        names[made.name] = name
+        if made.qtype == before.qtype and made.shape == before.shape and c.b.ops and c.b.ops[-1].output == made:
+            _rename(c, values, before, made)
     return Lowered(b.graph(), values, host, c.before, fine, names)
+
+
+def _rename(c: Context, values: dict[str, Data], before: Tensor, made: Tensor) -> None:
+    """What was called `before` is called `made` wherever it is spoken of, unless it still is there."""
+    if any(op.output == before for op in c.b.ops) or before in c.b.inputs:
+        return
+    for name, d in values.items():
+        if d.tensor == before:
+            values[name] = d.with_value(replace(d.value, tensor=made))
+    if before.name in c.before:
+        c.before[made.name] = c.before.pop(before.name)
 
 
 def _fold(model: Model, notes: list[str]) -> tuple[dict[str, Constant], tuple[Node, ...]]:
@@ -129,7 +145,7 @@ def _lower(c: Context, model: Model, node: Node, values: dict[str, Data], consta
     inputs: Inputs = [None if not n else _read(model, values, node, n) for n in node.inputs]
     function = TABLE.get(node.op) or MOVES.get(node.op)
     data = [x for x in inputs if isinstance(x, Data)]
-    name = _name(node)
+    name = _name(node, model.outputs)
     if node.op == "Cast":
         values[node.outputs[0]] = _cast(node, data[0])
         return
@@ -168,15 +184,19 @@ def _read(model: Model, values: Mapping[str, Data], node: Node, name: str) -> Da
     )
 
 
-def _name(node: Node) -> str:
-    """What the graph calls the node's output: the file's name without what exporters add, or the node's where that is a number."""
+def _name(node: Node, outputs: tuple[str, ...]) -> str:
+    """What the graph calls the node's output; one that is an output of the model leaves that name for what is rounded last."""
     out = node.outputs[1] if node.op == "TopK" and len(node.outputs) > 1 else node.outputs[0]
-    return _clean(out, node.name)
+    return _clean(out, node.name) + ("_acc" if out in outputs else "")
 
 
 def _clean(name: str, other: str) -> str:
-    name = name.strip("/").removesuffix("_output_0")
-    return _clean(other, "tensor" + other) if name.isdigit() and other != name else name
+    """The file's name without what exporters add, or the other (a node's) where it is a number: /0/act_quant/Quant_output_0 is Quant_0."""
+    parts = [p for p in name.removesuffix("_output_0").split("/") if p and p not in EXPORTERS]
+    if len(parts) > 1 and parts[0][0].isdigit():
+        parts = [parts[-1], *parts[:-1]]
+    found = "_".join(parts)
+    return _clean(other, f"tensor{other}") if found.isdigit() and other != name else found or "tensor"
 
 
 def _cast(node: Node, d: Data) -> Data:
@@ -329,16 +349,18 @@ def _output(c: Context, d: Data, name: str, host: dict[str, str], fine: dict[str
         t = v.tensor  # the file's output is these integers themselves (QuantizeLinear at the end)
         b.notes.append(f"output {t.name}: the model's output is these integers themselves")
     else:
-        exact = try_exact(b, v, f"{ours}_out" if not v.plain else ours, single=True, widest=32)
+        exact = try_exact(b, v, ours, single=True, widest=32)
         if exact is None:
-            exact, step = fine_grid(b, v, f"{ours}_out")
+            exact, step = fine_grid(b, v, ours)
             fine[exact.name] = OutputMeaning(v.tensor.name, Affine(v.slope, v.intercept, v.lo, v.hi))
             b.notes.append(
                 f"output {exact.name}: no integer grid holds its real values; rounded to steps of {float(step):.3g}"
             )
         t = exact
     if t in b.outputs or t in b.inputs:  # an output is a tensor of its own
-        t = b.requantize(t, t.qtype, [1], [0], [0], Rounding.FLOOR, f"{ours}_copy")
+        t = b.requantize(t, t.qtype, [1], [0], [0], Rounding.FLOOR, ours)
+    elif t is v.tensor:
+        t = b.renamed(t, ours)
     if d.axes == last and t.shape != d.shape:
         b.notes.append(f"output {t.name}: channels come first in the model and last here")
     if left in HOST:
