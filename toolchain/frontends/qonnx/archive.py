@@ -88,11 +88,14 @@ def read(source: Path | ModelProto, options: LoadOptions | None = None) -> Model
     proto: ModelProto = source if path is None else _parse(path)
     where = proto.graph.name or "model" if path is None else str(path)
     _check_versions(where, proto)
+    _check_names(where, proto)
     notes: list[str] = []
     proto = functions.inlined(where, proto, notes)
     versions = _versions(where, proto)
-    proto, inputs = batch.to_one(where, proto, (options or LoadOptions()).batch, notes)
-    return _model(where, path, proto, inputs, versions, notes)
+    inputs = batch.inputs(proto)
+    baked = batch.baked_in(where, inputs, (options or LoadOptions()).batch, notes)
+    model = _model(where, path, proto, inputs, versions, notes)
+    return model if baked == 1 else batch.rewritten(model, baked)
 
 
 def _parse(path: Path) -> ModelProto:
@@ -134,6 +137,17 @@ def _check_versions(where: str, proto: ModelProto) -> None:
         )
 
 
+def _check_names(where: str, proto: ModelProto) -> None:
+    """Protobuf hands out a string that is no UTF-8 as bytes."""
+    graph = proto.graph
+    names: list[object] = [graph.name, *(v.name for v in (*graph.input, *graph.output, *graph.initializer))]
+    for node in (*graph.node, *(node for function in proto.functions for node in function.node)):
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+    for name in names:
+        if not isinstance(name, str) or any(c < " " for c in name):
+            raise ToolchainError(where, f"the name {name!r} is not text of one line", _AGAIN)
+
+
 def _versions(where: str, proto: ModelProto) -> dict[str, int]:
     """Version by the file's spelling of each domain; qonnx reads a domain that the file does not import as version 1."""
     from onnx import defs
@@ -165,7 +179,8 @@ def _model(
     where: str, path: Path | None, proto: ModelProto, inputs: list[ValueInfoProto], versions: dict[str, int], notes: list[str]
 ) -> Model:  # fmt: skip
     graph, all_nodes = proto.graph, list(proto.graph.node)
-    names, stored = [v.name for v in inputs], {t.name for t in graph.initializer}
+    names, sparse = [v.name for v in inputs], {t.values.name for t in graph.sparse_initializer}
+    stored = {t.name for t in graph.initializer} | sparse
     outputs = [v.name for v in graph.output]
     order = needed(where, all_nodes, names, stored, outputs)
     live = set(names)
@@ -179,7 +194,8 @@ def _model(
     if not outputs:
         raise UnsupportedError(where, "none of its outputs depends on an input", "export the whole model")
     read = {name for i in order for name in all_nodes[i].input} | set(outputs)
-    tensors.refuse_sparse(where, [t for t in graph.sparse_initializer if t.values.name in read])
+    if found := sorted(sparse & read):
+        raise UnsupportedError(where, f"initializer {found[0]!r} is sparse", "store it as a dense tensor")
     folder = path.parent if path else None
     constants = {t.name: tensors.read(f"constant {t.name}", t, folder) for t in graph.initializer if t.name in read}
     made: list[Node] = []
@@ -211,7 +227,7 @@ def _input(value: ValueInfoProto) -> Input:
             "export with a float32 example input",
         )
     dtype = kind.lower() if kind in tensors.NARROW else tensors.KINDS[kind]
-    return Input(value.name, tuple(d.dim_value for d in value.type.tensor_type.shape.dim), dtype)
+    return Input(value.name, (1, *(int(d.dim_value) for d in value.type.tensor_type.shape.dim[1:])), dtype)
 
 
 def needed(
@@ -296,12 +312,15 @@ def _check_schema(where: str, proto: NodeProto, opset: int) -> None:
     for version in dict.fromkeys((opset, nearest)):
         if not defs.has(proto.op_type):
             return
+        plain = type(proto)()
+        plain.CopyFrom(proto)
+        plain.domain = ""
         context = checker.DEFAULT_CONTEXT.__class__()
         context.ir_version = checker.DEFAULT_CONTEXT.ir_version
         context.opset_imports = {"": version}
         try:
-            checker.check_node(proto, context)
-        except checker.ValidationError as e:
+            checker.check_node(plain, context)
+        except (checker.ValidationError, UnicodeDecodeError) as e:
             beyond = f" at opset {opset}, and opsets {OPSETS[0]} to {OPSETS[-1]} are read" if version != opset else ""
             said = first_line(e).partition("==> Context")[0].strip()
             raise UnsupportedError(where, f"is not valid{beyond}: {said}", "export with opset_version=13") from None

@@ -49,7 +49,7 @@ def evaluate(node: Node, inputs: Sequence[Constant | None], notes: list[str]) ->
         return (_quantize_linear(node, inputs, notes),)
     if node.op == "DequantizeLinear":
         return (dequantized(node, inputs),)
-    values = _run(node, [None if c is None else c.value for c in inputs])
+    values = run(node, [None if c is None else c.value for c in inputs])
     if node.op not in MOVING:
         return tuple(Constant(v) for v in values)
     moved = [c for c in inputs if c is not None] if node.op == "Concat" else [c for c in inputs[:1] if c is not None]
@@ -70,7 +70,7 @@ def _moved(node: Node, inputs: Sequence[Constant | None], part: Callable[[Consta
     """The node on the codes, or on the scales, of what it moves."""
     last = len(inputs) if node.op == "Concat" else 1
     arrays = [None if c is None else part(c) if i < last else c.value for i, c in enumerate(inputs)]
-    return _run(node, arrays)[0]
+    return run(node, arrays)[0]
 
 
 def compressed(scales: np.ndarray) -> np.ndarray:
@@ -159,7 +159,7 @@ def dequantized(node: Node, inputs: Sequence[Constant | None]) -> Constant:
     return Constant(value, codes, _like(codes, scale), x.bits or 8 * x.value.dtype.itemsize)
 
 
-def _run(node: Node, values: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+def run(node: Node, values: Sequence[np.ndarray | None]) -> list[np.ndarray]:
     """One standard operator, by ONNX's own reference implementation."""
     import onnx
     from onnx.reference import ReferenceEvaluator

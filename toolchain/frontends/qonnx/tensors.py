@@ -6,9 +6,8 @@ Its one rule: a tensor is read whole, from inside the model's folder, or refused
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -149,8 +148,3 @@ def _count(where: str, fields: dict[str, str], key: str, default: int) -> int:
     if not text.isdecimal():
         raise ToolchainError(where, f"{key} of its external data is {text!r}, must be a count of bytes", "export again")
     return int(text)
-
-
-def refuse_sparse(where: str, found: Iterable[Any]) -> None:
-    for tensor in found:
-        raise UnsupportedError(where, f"sparse initializer {tensor.values.name!r}", "store it as a dense tensor")
