@@ -95,9 +95,7 @@ def compare(model: Any, options: LoadOptions | None, seed: int) -> Counter[str]:
     given_ = {}
     assert len(graph.inputs) == len(interpreter.inputs) and len(graph.outputs) == len(interpreter.outputs)
     for t, name in zip(graph.inputs, interpreter.inputs, strict=True):
-        assert len(known[name]) != 4 or says(graph, t.name, "channels") or 1 in known[name][1:], (
-            "NCHW becomes NHWC"
-        )
+        assert len(known[name]) != 4 or says(graph, t.name, "channels") or 1 in known[name][1:], "NCHW becomes NHWC"
         given_[name] = to_file(graph, t, name, real(t, stored[t.name]), known[name])
     expected = interpreter.run_batch(given_)
     got, _ = toolchain.simulate(graph, stored)
