@@ -519,6 +519,8 @@ def activations() -> Iterator[Case]:
         if op != "Div":
             yield Case(f"{op.lower()}-const-first", lambda o=op: const_first(o))
     yield Case("mul-zero", lambda: activation("Mul", consts=[[0.0, 1.0, -1.0, 0.5]]))
+    for op in ("Sigmoid", "Tanh", "Relu", "HardSigmoid", "LeakyRelu"):
+        yield Case(f"{op.lower()}-bipolar", lambda o=op: then_bipolar(o))
     yield Case("chain", chain)
     yield Case("add-spatial-channel", add_spatial)
     yield Case("relu-twice", relu_twice)
@@ -529,6 +531,13 @@ def const_first(op: str) -> Any:
     n = Net(seed=19)
     x = n.add("MatMul", n.quant(n.input(6), 0.125, 5), n.weight((6, 4), 0.25))
     return n.model(n.quant(n.add(op, n.const([0.5, -0.75, 1.0, 3.0]), x), 0.25, 6))
+
+
+def then_bipolar(op: str) -> Any:
+    """The sign of what is never negative is +1."""
+    n = Net(seed=64)
+    x = n.add("MatMul", n.quant(n.input(6), 0.125, 5), n.weight((6, 4), 0.25))
+    return n.model(n.add("BipolarQuant", n.add(op, x), n.const(0.5), domain=QONNX))
 
 
 def chain() -> Any:
@@ -1088,6 +1097,8 @@ def ends() -> Iterator[Case]:
     yield Case("raw-float-bias", lambda: raw("po2", "float"))
     yield Case("raw-float-bias-float", lambda: raw("float", "float"))
     yield Case("raw-float-bias-channel", lambda: raw("channel", "float"))
+    yield Case("raw-wide-channel", lambda: raw_wide("channel"))
+    yield Case("raw-wide-float", lambda: raw_wide("float"))
     yield Case("raw-batchnorm", raw_batchnorm)
     yield Case("raw-relu", lambda: raw("float", "float", "Relu"))
     yield Case("raw-conv", lambda: raw_conv("float"))
@@ -1124,6 +1135,13 @@ def raw(kind: str, bias: str | None, after: str = "") -> Any:
         parts.append(n.const(n.floats(4)))
     y = n.add("Gemm", *parts, transB=1)
     return n.model(n.add(after, y) if after else y)
+
+
+def raw_wide(kind: str) -> Any:
+    """Sums of 28 bits with a scale for each output: a common grid for them must be fine and still right."""
+    n = Net(seed=63)
+    x = n.quant(n.input(7), 0.0137, 16)
+    return n.model(n.add("Gemm", x, n.weight((4, 7), scales(kind, 0.03125, 4, 0, 2), 10), transB=1))
 
 
 def raw_batchnorm() -> Any:
