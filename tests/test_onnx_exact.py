@@ -27,6 +27,7 @@ from toolchain.options import LoadOptions
 MORE = int(os.environ.get("BITWRIGHT_MORE", "1"))
 RANDOM = 16  # random samples beside the corners
 ELEMENTWISE = {"Quant", "IntQuant", "BipolarQuant", "Trunc", "MultiThreshold", "QuantizeLinear", "DequantizeLinear"}
+QUANTIZERS = ELEMENTWISE | {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "ArgMax", "MaxPool"}
 CASES = onnx_models.table()
 
 
@@ -53,11 +54,20 @@ def real(t: Tensor, stored: np.ndarray) -> Any:
     return (stored - t.qtype.zero_point).astype(object) * scale
 
 
-def to_file(t: Tensor, values: Any, shape: tuple[int, ...]) -> Any:
-    """[batch, *shape of the graph] to the layout of the file: NHWC to NCHW, NWC to NCW; flat ones are as they are."""
-    if (len(shape) == 4 and len(t.shape) == 3) or (len(shape) == 3 and t.shape == shape[:0:-1]):
+def says(graph: Graph, name: str, words: str) -> bool:
+    """Whether the graph itself notes this of an input or output."""
+    return any(note.partition(": ")[0].split(" ")[-1] == name and words in note for note in graph.notes)
+
+
+def to_file(graph: Graph, t: Tensor, name: str, values: Any, shape: tuple[int, ...]) -> Any:
+    """[batch, *shape of the graph] to the layout of the file: channels first again where the graph notes that they are last."""
+    if says(graph, t.name, "channels") or says(graph, name, "channels last"):
+        assert len(shape) > 2 and t.shape == (*shape[2:], shape[1]), (
+            f"{name} is {t.shape}, must be channels last of {shape}"
+        )
         values = np.moveaxis(values, -1, 1)
-    assert values.size == len(values) * int(np.prod(shape[1:])), (t.shape, shape)
+    else:
+        assert [n for n in t.shape if n > 1] == [n for n in shape[1:] if n > 1], f"{name} is {t.shape}, must be {shape}"
     return values.reshape(len(values), *shape[1:])
 
 
@@ -68,30 +78,32 @@ def shapes(model: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
+def on_a_grid(model: Any) -> bool:
+    """The last nodes say themselves which grid their values lie on, so that nothing may be put on another."""
+    made = {name: n.op_type for n in model.graph.node for name in n.output}
+    return all(made[o.name] in QUANTIZERS for o in model.graph.output)
+
+
 def compare(model: Any, options: LoadOptions | None, seed: int) -> Counter[str]:
     """Load, simulate, interpret, compare; what the quantizers met."""
     graph = toolchain.load(model, options)
     interpreter = Interpreter(model)
     known = shapes(model)
+    assert [n for n in graph.notes if "no integer grid" in n] == [] or not on_a_grid(model)
     every = all(n.op_type in ELEMENTWISE for n in interpreter.live)
     stored = stored_inputs(graph, seed, every)
     given_ = {}
     assert len(graph.inputs) == len(interpreter.inputs) and len(graph.outputs) == len(interpreter.outputs)
     for t, name in zip(graph.inputs, interpreter.inputs, strict=True):
-        shape = known[name]
-        values = real(t, stored[t.name])
-        if len(shape) == 4:
-            assert t.shape == (*shape[2:], shape[1]), f"input {t.name} is {t.shape}, must be NHWC of {shape}"
-        given_[name] = to_file(t, values, shape)
+        assert len(known[name]) != 4 or says(graph, t.name, "channels") or 1 in known[name][1:], "NCHW becomes NHWC"
+        given_[name] = to_file(graph, t, name, real(t, stored[t.name]), known[name])
     expected = interpreter.run_batch(given_)
     got, _ = toolchain.simulate(graph, stored)
-    fine = any("grid" in note for note in graph.notes)
     for t, name in zip(graph.outputs, interpreter.outputs, strict=True):
-        shape = known[name]
-        if len(shape) == 4:
-            assert t.shape == (*shape[2:], shape[1]), f"output {t.name} is {t.shape}, must be NHWC of {shape}"
-        found, want = to_file(t, real(t, got[t.name]), shape), expected[name]
-        if fine:
+        integers = says(graph, name, "these integers themselves")
+        value = got[t.name].astype(object) if integers else real(t, got[t.name])
+        found, want = to_file(graph, t, name, value, known[name]), expected[name]
+        if says(graph, t.name, "no integer grid"):
             step = max(t.qtype.scales)
             apart = abs(found - want)
             assert (apart <= step / 2).all(), f"{name}: {max(apart.flat)} apart, half a step of the grid is {step / 2}"
@@ -150,12 +162,12 @@ def test_a_wrong_weight_is_seen() -> None:
     values[2, 1, 0, 1] += -0.25 if values[2, 1, 0, 1] > 0 else 0.25
     weights.CopyFrom(numpy_helper.from_array(values, weights.name))
     stored = stored_inputs(graph, 0, False)
-    image = to_file(graph.inputs[0], real(graph.inputs[0], stored[graph.inputs[0].name]), shapes(model)["x"])
+    known, x, y = shapes(model), graph.inputs[0], graph.outputs[0]
+    image = to_file(graph, x, "x", real(x, stored["x"]), known["x"])
     changed = Interpreter(model).run_batch({"x": image})
     got, _ = toolchain.simulate(graph, stored)
-    t = graph.outputs[0]
     name = model.graph.output[0].name
-    assert (to_file(t, real(t, got[t.name]), shapes(model)[name]) != changed[name]).any()
+    assert (to_file(graph, y, name, real(y, got[y.name]), known[name]) != changed[name]).any()
 
 
 # --- random networks ----------------------------------------------------------------------------------------------------

@@ -166,6 +166,53 @@ def qdq_scale_from_data() -> Any:
     return unchecked(n, n.add("QuantizeLinear", x, s, n.const(0, np.int8)))
 
 
+@refused("Trunc_1.*zero point")
+def trunc_zero_point_between() -> Any:
+    """5 / 8 of a step: the result lies on no grid of integers times its scale."""
+    n = Net()
+    x = n.quant(n.input(5), 0.125, 8, 5)
+    given = (0.125, 5, 8, 1.0, 4)
+    return unchecked(
+        n, n.add("Trunc", x, *map(n.const, given), domain=QONNX, rounding_mode="FLOOR", signed=1, narrow=0)
+    )
+
+
+@refused("input x.*--input-type")
+def bipolar_input() -> Any:
+    """Two values of which the file does not say the integers."""
+    n = Net()
+    return ended(n, n.add("BipolarQuant", n.input(6), n.const(0.5), domain=QONNX))
+
+
+@refused("LeakyRelu_1.*slope")
+def leakyrelu_falls() -> Any:
+    return one("LeakyRelu", alpha=-0.5)
+
+
+@refused("PRelu_1.*slope")
+def prelu_falls() -> Any:
+    return one("PRelu", consts=[([0.5, 0.5, -0.5, 0.1, 0.1, 0.1], np.float32)])
+
+
+@refused("MaxPool_1.*dilation")
+def maxpool_dilations() -> Any:
+    return one("MaxPool", 3, 7, 6, kernel_shape=[2, 2], dilations=[2, 1])
+
+
+@refused("Transpose_1.*batch")
+def gemm_of_the_batch() -> Any:
+    n = Net()
+    x = n.add("Transpose", head(n), perm=[1, 0])
+    return unchecked(n, n.quant(n.add("Gemm", x, n.weight((6, 4), 0.25), transA=1), 0.5, 5))
+
+
+@refused("MatMul_2")
+def weight_first() -> Any:
+    n = Net()
+    x = head(n, 6, 3)
+    return unchecked(n, n.quant(n.add("MatMul", n.weight((4, 6), 0.25), x), 0.5, 6))
+
+
 # --- layers -------------------------------------------------------------------------------------------------------------
 
 
