@@ -81,6 +81,15 @@ class Model:
 
 def read(source: Path | ModelProto, options: LoadOptions | None = None) -> Model:
     """The model in a .onnx file, or a live ModelProto (which is not changed)."""
+    notes: list[str] = []
+    where, path, proto, inputs, versions = opened(source, options or LoadOptions(), notes)
+    return _model(where, path, proto, inputs, versions, notes)
+
+
+def opened(
+    source: Path | ModelProto, options: LoadOptions, notes: list[str]
+) -> tuple[str, Path | None, ModelProto, list[ValueInfoProto], dict[str, int]]:
+    """The model itself with a batch of 1 and no functions: its name in messages, its path, its real inputs, its domains' versions."""
     from toolchain.frontends.qonnx import batch, functions
 
     live = not isinstance(source, (str, Path))
@@ -88,11 +97,10 @@ def read(source: Path | ModelProto, options: LoadOptions | None = None) -> Model
     proto: ModelProto = source if path is None else _parse(path)
     where = proto.graph.name or "model" if path is None else str(path)
     _check_versions(where, proto)
-    notes: list[str] = []
     proto = functions.inlined(where, proto, notes)
     versions = _versions(where, proto)
-    proto, inputs = batch.to_one(where, proto, (options or LoadOptions()).batch, notes)
-    return _model(where, path, proto, inputs, versions, notes)
+    proto, inputs = batch.to_one(where, proto, options.batch, notes)
+    return where, path, proto, inputs, versions
 
 
 def _parse(path: Path) -> ModelProto:
