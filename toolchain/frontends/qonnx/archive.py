@@ -81,6 +81,19 @@ class Model:
 
 def read(source: Path | ModelProto, options: LoadOptions | None = None) -> Model:
     """The model in a .onnx file, or a live ModelProto (which is not changed)."""
+    from toolchain.frontends.qonnx import batch
+
+    notes: list[str] = []
+    where, path, proto, inputs, versions = opened(source, notes)
+    baked = batch.baked_in(where, inputs, (options or LoadOptions()).batch, notes)
+    model = _model(where, path, proto, inputs, versions, notes)
+    return model if baked == 1 else batch.rewritten(model, baked)
+
+
+def opened(
+    source: Path | ModelProto, notes: list[str]
+) -> tuple[str, Path | None, ModelProto, list[ValueInfoProto], dict[str, int]]:
+    """The model without functions: its name in messages, its path, itself, its real inputs, its domains' versions."""
     from toolchain.frontends.qonnx import batch, functions
 
     live = not isinstance(source, (str, Path))
@@ -89,13 +102,8 @@ def read(source: Path | ModelProto, options: LoadOptions | None = None) -> Model
     where = proto.graph.name or "model" if path is None else str(path)
     _check_versions(where, proto)
     _check_names(where, proto)
-    notes: list[str] = []
     proto = functions.inlined(where, proto, notes)
-    versions = _versions(where, proto)
-    inputs = batch.inputs(proto)
-    baked = batch.baked_in(where, inputs, (options or LoadOptions()).batch, notes)
-    model = _model(where, path, proto, inputs, versions, notes)
-    return model if baked == 1 else batch.rewritten(model, baked)
+    return where, path, proto, batch.inputs(proto), _versions(where, proto)
 
 
 def _parse(path: Path) -> ModelProto:
