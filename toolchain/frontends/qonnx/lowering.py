@@ -236,7 +236,7 @@ def _input(
     else:
         value = _integer_input(b, model, given, readers, name, ours)
     d = Data(value, shape, axes, shape)
-    if first and ours != shape:
+    if first and not (d.natural and ours == shape):
         b.notes.append(channels_first_note(value.tensor.name))
     return d
 
@@ -361,7 +361,7 @@ def _output(c: Context, d: Data, name: str, host: dict[str, str], fine: dict[str
         t = b.requantize(t, t.qtype, [1], [0], [0], Rounding.FLOOR, ours)
     elif t is v.tensor:
         t = b.renamed(t, ours)
-    if d.axes == last and t.shape != d.shape:
+    if len(last) > 1 and d.axes == last and not (d.natural and t.shape == d.shape):
         b.notes.append(f"output {t.name}: channels come first in the model and last here")
     if left in HOST:
         b.notes.append(f"output {t.name}: {left} is left to the host; it holds what {left} reads ({HOST[str(left)]})")
