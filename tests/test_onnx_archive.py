@@ -15,6 +15,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from tests import onnx_models
+from toolchain import cli
 from toolchain.errors import ToolchainError
 from toolchain.frontends.qonnx import archive, dialects
 from toolchain.frontends.qonnx.archive import Input, Model
@@ -753,3 +754,21 @@ def test_brevitas_exports(name: str, dynamo: bool, tmp_path: Path) -> None:
         want = own.int().numpy() if name != "binary" else np.sign(own.value.detach().numpy())
         found = [c.codes for c in weights]
         assert any(np.array_equal(f, w) for f in found for w in (want, want.T) if f is not None)
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = saved(tmp_path, dense())
+    for given, said in (
+        ("4", "error: --batch: is 4, must be 1: a graph is one inference of one sample\n"),
+        ("0", "error: --batch: is 0, must be 1: a graph is one inference of one sample\n"),
+    ):
+        assert cli.main(["inspect", str(path), "--batch", given]) == 2
+        assert capsys.readouterr().err == said
+    with pytest.raises(SystemExit):
+        cli.main(["inspect", str(path), "--batch", "one"])
+    arguments = cli.parser().parse_args(
+        ["inspect", "m.onnx", "--batch", "1", "--input-type", "u8", "--input-scale", "1"]
+    )
+    assert LoadOptions.from_text(arguments).batch == 1
+    assert LoadOptions.from_text(cli.parser().parse_args(["inspect", "m.onnx", "--batch", "1"])).batch == 1
+    assert LoadOptions.from_text(cli.parser().parse_args(["inspect", "m.onnx"])).batch is None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import onnx_models
 from toolchain.errors import UnsupportedError
 from toolchain.frontends.qonnx.archive import Node
 from toolchain.frontends.qonnx.constants import Constant, compressed, evaluate
@@ -400,6 +401,69 @@ def test_other_operators_are_onnx_reference_in_float32(opset: int) -> None:
     assert filled.value.tolist() == [[2.5, 2.5], [2.5, 2.5]]
     double = run(node("Add", opset, ""), np.asarray([0.1]), np.asarray([0.2]))
     assert double.value.dtype == np.float64  # the file says float64
+
+
+A = np.asarray([[0.3, -1.7, 2.5], [4.1, 0.5, -0.5]], F32)
+FOLDED: list[tuple[str, dict[str, Any], tuple[Any, ...], range]] = [  # op, attributes, inputs, opsets
+    *[(op, {}, (A,), range(9, 22)) for op in ("Abs", "Neg", "Relu", "Sigmoid", "Tanh", "Exp", "Floor", "Ceil", "Identity")],
+    *[(op, {}, (A, A[:1]), range(9, 22)) for op in ("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum")],
+    ("Pow", {}, (np.abs(A), np.asarray(0.5, F32)), range(9, 22)),
+    ("Sqrt", {}, (np.abs(A),), range(9, 22)),
+    ("LeakyRelu", {"alpha": 0.1}, (A,), range(9, 22)),
+    ("Clip", {"min": -1.0, "max": 1.0}, (A,), range(9, 11)),
+    ("Clip", {}, (A, np.asarray(-1, F32), np.asarray(1, F32)), range(11, 22)),
+    ("MatMul", {}, (A, A.T.copy()), range(9, 22)),
+    ("Gemm", {"transB": 1, "alpha": 0.5, "beta": 2.0}, (A, A, np.ones(2, F32)), range(9, 22)),
+    ("Conv", {"pads": [1, 1], "strides": [2]}, (A[None], np.ones((4, 2, 3), F32), np.ones(4, F32)), range(9, 22)),
+    ("BatchNormalization", {"momentum": 0.5}, (A, *(np.asarray(v, F32) for v in ([1, 2, 3], [0.1, 0.2, 0.3], [1, 0, 1], [4, 5, 6]))), range(9, 22)),
+    ("Softmax", {"axis": 1}, (A,), range(9, 22)),
+    ("ReduceMean", {"axes": [1], "keepdims": 0}, (A,), range(9, 18)),
+    ("ReduceSum", {"axes": [0]}, (A,), range(9, 13)),
+    ("ReduceSum", {}, (A, np.asarray([0])), range(13, 22)),
+    ("ArgMax", {"axis": 1, "keepdims": 0}, (A,), range(9, 22)),
+    ("Transpose", {"perm": [1, 0]}, (A,), range(9, 22)),
+    ("Reshape", {}, (A, np.asarray([0, -1, 1])), range(9, 22)),
+    ("Flatten", {"axis": 0}, (A,), range(9, 22)),
+    ("Squeeze", {"axes": [0]}, (A[None],), range(9, 13)),
+    ("Squeeze", {}, (A[None], np.asarray([0])), range(13, 22)),
+    ("Unsqueeze", {"axes": [1]}, (A,), range(9, 13)),
+    ("Unsqueeze", {}, (A, np.asarray([-1])), range(13, 22)),
+    ("Concat", {"axis": -1}, (A, A), range(11, 22)),
+    ("Slice", {"starts": [1], "ends": [99], "axes": [1]}, (A,), range(9, 10)),
+    ("Slice", {}, (A, np.asarray([-1]), np.asarray([-99]), np.asarray([1]), np.asarray([-2])), range(10, 22)),
+    ("Gather", {"axis": 1}, (A, np.asarray([2, 0])), range(9, 22)),
+    ("Split", {"axis": 1, "split": [1, 2]}, (A,), range(9, 13)),
+    ("Expand", {}, (A[:, :1].copy(), np.asarray([2, 4])), range(9, 22)),
+    ("Tile", {}, (A, np.asarray([1, 2])), range(9, 22)),
+    ("Where", {}, (A > 0, A, -A), range(9, 22)),
+    ("Pad", {"pads": [0, 1, 0, 2], "value": 1.5}, (A,), range(9, 11)),
+    ("Pad", {}, (A, np.asarray([0, 1, 0, 2]), np.asarray(1.5, F32)), range(11, 22)),
+    ("Shape", {}, (A,), range(9, 22)),
+    ("Cast", {"to": 7}, (A,), range(9, 22)),
+    ("Cast", {"to": 3}, (A,), range(9, 22)),
+    ("MaxPool", {"kernel_shape": [2]}, (A[None],), range(9, 22)),
+    ("AveragePool", {"kernel_shape": [2], "pads": [1, 0]}, (A[None],), range(9, 22)),
+    ("GlobalAveragePool", {}, (A[None],), range(9, 22)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("op", "attributes", "inputs", "opsets"), FOLDED, ids=[f"{f[0]}-{f[3][0]}" for f in FOLDED])
+def test_folding_is_onnxruntime(op: str, attributes: Any, inputs: Any, opsets: range) -> None:
+    """onnx.reference has bugs of its own (BatchNormalization before opset 14): another implementation must agree."""
+    runtime = pytest.importorskip("onnxruntime")
+    names = [f"i{i}" for i in range(len(inputs))]
+    ends = "a b" if op == "Split" else "a"
+    for opset in sorted({opsets[0], opsets[-1]} | ({9, 11, 13, 17, 20, 21} & set(opsets))):
+        graph = onnx_models.model(
+            [(op, " ".join(names), ends, attributes)], dict(zip(names, inputs, strict=True)), {}, ends, opset
+        )
+        kind = {"ArgMax": 7, "Shape": 7, "Cast": attributes.get("to")}.get(op, 1)
+        graph = onnx_models.typed(graph, a=kind)
+        want = runtime.InferenceSession(graph.SerializeToString()).run(None, {})
+        got = evaluate(node(op, opset, "", len(want), **attributes), [Constant(v) for v in inputs], [])
+        for g, w in zip(got, want, strict=True):
+            assert g.value.dtype == w.dtype and g.value.shape == w.shape
+            np.testing.assert_allclose(g.value, w, rtol=1e-6, atol=1e-7)
 
 
 def test_optional_inputs_and_several_outputs() -> None:
