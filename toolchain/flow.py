@@ -69,16 +69,27 @@ def load(source: object, options: LoadOptions | None = None) -> Graph:
 
 
 def verify(source: object, graph: Graph, stored: dict[str, Ints], options: LoadOptions | None = None) -> Verification:
-    """Run the training framework on these stored inputs and compare it with the reference, tensor by tensor."""
+    """Run the training framework on these stored inputs and compare it with the reference, tensor by tensor.
+
+    Of a source that a front end converts, the framework is the source itself, told by the converted source's names.
+    """
     from toolchain import verify as room
 
     chosen = options or LoadOptions()
     source = Path(source) if isinstance(source, str) else source
-    end = next((e for e in front_ends() if e.accepts(source)), None)
-    if end is None or not hasattr(end, "framework"):
-        what = str(source) if isinstance(source, Path) else type(source).__name__
-        raise ToolchainError(what, "no framework to compare with: its front end runs none", "verify a QKeras model")
-    return room.compare(graph, stored, end.framework(source, chosen, room.real_inputs(graph, stored, chosen)))
+    program = None
+    while True:
+        end = next((e for e in front_ends() if e.accepts(source)), None)
+        if end is None or not (hasattr(end, "framework") or hasattr(end, "program")):
+            what = str(source) if isinstance(source, Path) else type(source).__name__
+            raise ToolchainError(
+                what,
+                "no framework to compare with: its front end runs none",
+                "verify a QKeras, Brevitas or ONNX model",
+            )
+        if hasattr(end, "framework"):
+            return room.run(graph, stored, chosen, end.framework(source, chosen, program))
+        source, program = end.load(source, chosen), end.program(source, chosen)
 
 
 def emit(graph: Graph, board: Board | str) -> Project:

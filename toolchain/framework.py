@@ -5,7 +5,7 @@ Plain data: a front end that can run its framework makes these, verify reads the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -62,3 +62,31 @@ class Shown:
     real: np.ndarray
     meaning: Affine = PLAIN
     rounded: Rounded | None = None
+    fine: bool = False  # the tensor's steps are finer than the real value's own: only its distance can be told
+
+
+Run = Callable[[Mapping[str, np.ndarray]], list[Shown]]  # real inputs [batch, ...] by name -> what the framework shows
+
+
+# --- a source that was converted: what it computes of the tensors of the file that it was converted to -----------------
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a quantizer read: a tensor of the file, its value, and the quantizer, all in the file's own layout."""
+
+    name: str
+    real: np.ndarray
+    quantizer: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One tensor of the file; for one that a quantizer made, what it can be said to have read, the nearest first."""
+
+    layer: str
+    real: np.ndarray
+    reads: tuple[Read, ...] = ()
+
+
+Program = Callable[[Mapping[str, np.ndarray]], Mapping[str, Answer]]  # inputs by the file's names -> tensors by theirs

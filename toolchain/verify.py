@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from toolchain.errors import ToolchainError
-from toolchain.framework import PLAIN, Affine, Rounded, Shown
+from toolchain.framework import PLAIN, Affine, Rounded, Run, Shown
 from toolchain.inputs import dequantize
 from toolchain.ir import Graph, Tensor, ops
 from toolchain.ir.types import Ints
@@ -28,6 +28,7 @@ UNIT = 2.0**-24  # float32 rounds each result by at most this part of it
 FEW = 8
 EXACT = 1 << 24  # float32 holds every integer up to here, so sums that stay below are exact
 RESIDUE = 1e-3  # steps
+AT_ONCE = 1 << 23  # integers of all tensors that are compared at once: some 0.5 GB
 Reals = Mapping[str, np.ndarray]
 CAUSES = ("follows", "float32_tie", "float32_range", "unexplained")
 
@@ -105,6 +106,40 @@ def real_inputs(graph: Graph, stored: Mapping[str, Ints], options: LoadOptions) 
     return found
 
 
+def run(graph: Graph, stored: Mapping[str, Ints], options: LoadOptions, framework: Run) -> Verification:
+    """compare() on as many samples at once as memory allows; the reports of all are one."""
+    count = len(next(iter(stored.values())))
+    step = max(1, AT_ONCE // sum(t.size for t in (*graph.inputs, *(op.output for op in graph.ops))))
+    found = []
+    for i in range(0, count, step):
+        some = {name: x[i : i + step] for name, x in stored.items()}
+        found.append(compare(graph, some, framework(real_inputs(graph, some, options))))
+    return joined(found)
+
+
+def joined(parts: Sequence[Verification]) -> Verification:
+    """One report of several runs of samples: what is counted adds up, and the first difference is counted on."""
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.cumsum([0, *(p.samples for p in parts)])
+    tensors = []
+    for rows in zip(*(p.tensors for p in parts), strict=True):
+        sums = {f: sum(getattr(r, f) for r in rows) for f in ("compared", "differ", *CAUSES, "off_grid")}
+        at = next((i for i, r in enumerate(rows) if r.unexplained or r.off_grid), None)
+        if at is None:
+            at = next((i for i, r in enumerate(rows) if r.first), None)
+        first = None
+        if at is not None and (found := rows[at].first) is not None:
+            first = replace(found, index=(found.index[0] + int(starts[at]), *found.index[1:]))
+        largest, residue = max(r.largest for r in rows), max(r.residue for r in rows)
+        tensors.append(replace(rows[0], **sums, largest=largest, first=first, residue=residue))
+    outputs = []
+    for given in zip(*(p.outputs for p in parts), strict=True):
+        shares = [sum(getattr(o, f) * p.samples for o, p in zip(given, parts, strict=True)) / int(starts[-1]) for f in ("integers_equal", "argmax_equal")]  # fmt: skip
+        outputs.append(OutputReport(given[0].tensor, *shares))
+    return replace(parts[0], samples=int(starts[-1]), tensors=tuple(tensors), outputs=tuple(outputs))
+
+
 def compare(graph: Graph, stored: Mapping[str, Ints], told: Iterable[Shown]) -> Verification:
     """`told`: what the framework shows. Raises ToolchainError where a graph output is not among it."""
     rows: dict[str, list[Shown]] = {}
@@ -124,6 +159,7 @@ def compare(graph: Graph, stored: Mapping[str, Ints], told: Iterable[Shown]) -> 
     resets = {s.tensor for shown in rows.values() for s in shown if s.rounded}
     noise = _Noise(tensors, made, resets, forced)
     reports = []
+    wholes: dict[str, Ints] = {}  # the framework's integers
     for name, tensor in tensors.items():
         op = made.get(name)
         if op is not None:
@@ -132,9 +168,10 @@ def compare(graph: Graph, stored: Mapping[str, Ints], told: Iterable[Shown]) -> 
         for shown in rows.get(name, ()):
             report, theirs = _row(shown, tensor, op, ours[name], here, noise, tensors)
             reports.append(report)
+            wholes[name] = theirs
             if shown.meaning == PLAIN:
                 forced[name] = np.clip(theirs, tensor.qtype.min, tensor.qtype.max)
-    outputs = tuple(_output(t, rows[t.name][-1], ours[t.name]) for t in graph.outputs)
+    outputs = tuple(_output(t, rows[t.name][-1], ours[t.name], wholes[t.name]) for t in graph.outputs)
     left = tuple(n for n in tensors if n not in rows)
     return Verification(graph.digest(), len(next(iter(stored.values()))), tuple(reports), outputs, left, graph.notes)
 
@@ -153,8 +190,12 @@ def _row(
     real = real.astype(np.float64)
     local, whole = _steps(real, shown, tensor, here, step)  # against what the framework's own integers give
     _, pure = _steps(real, shown, tensor, ours, step)
+    if shown.fine:  # the real value's own steps are coarser: the graph's is right as far as it can tell, or is not
+        slack = 0.5 + RESIDUE + noise.of(tensor, shown.meaning) / np.abs(step)
+        whole = np.where(np.abs(local - here) <= slack, here, whole)
+        pure = np.where(whole == here, here, pure)
     began, differs = whole != here, pure != ours
-    left = np.abs(local - whole)
+    left = np.zeros(whole.shape) if shown.fine else np.abs(local - whole)
     off_grid = left > RESIDUE
     tie, held = np.zeros_like(began), np.zeros_like(began)
     if began.any() or off_grid.any():
@@ -318,10 +359,14 @@ def _held(a: Sequence[Fraction], b: Sequence[Fraction], zero: int, size: np.ndar
     return True
 
 
-def _output(tensor: Tensor, shown: Shown, ours: Ints) -> OutputReport:
-    scale = np.array([float(s) for s in tensor.qtype.scales])
-    theirs = shown.real.astype(np.float64)
-    same = np.rint(theirs / scale) + tensor.qtype.zero_point == ours
+def _output(tensor: Tensor, shown: Shown, ours: Ints, whole: Ints) -> OutputReport:
+    """A sample's argmax is equal where the graph holds its largest value at the place where the framework does."""
     mine = dequantize(tensor, ours)
-    best = np.argmax(mine, axis=-1) == np.argmax(theirs, axis=-1)
-    return OutputReport(tensor.name, float(same.mean()), float(best.mean()))
+    if shown.fine:
+        same = whole == ours
+    else:
+        scale = np.array([float(s) for s in tensor.qtype.scales])
+        same = np.rint(shown.real.astype(np.float64) / scale) + tensor.qtype.zero_point == ours
+    best = np.argmax(shown.real, axis=-1, keepdims=True)
+    equal = np.take_along_axis(mine, best, axis=-1)[..., 0] == mine.max(axis=-1)
+    return OutputReport(tensor.name, float(same.mean()), float(equal.mean()))

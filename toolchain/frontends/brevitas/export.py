@@ -46,7 +46,7 @@ def run(source: Any, options: LoadOptions) -> Exported:
     import torch
 
     with _silence(), torch.random.fork_rng(devices=[]), torch.no_grad():
-        module = _copy(name, source)
+        module = copied(name, source)
         shape = _shape(name, module, options)
         used = _dry_run(name, module, shape)
         for path, proxy in used.items():
@@ -98,7 +98,7 @@ def _silence() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _copy(name: str, source: Any) -> Any:
+def copied(name: str, source: Any) -> Any:
     """In eval mode, on the CPU, its result plain tensors (a QuantTensor's scale would become a graph output), no export under way."""
     import torch
 
@@ -122,7 +122,7 @@ def _copy(name: str, source: Any) -> Any:
     inner = module.forward
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return _plain(inner(*args, **kwargs))
+        return plain(inner(*args, **kwargs))
 
     forward.__signature__ = _signature(inner)  # type: ignore[attr-defined]
     module.forward = types.MethodType(forward, module)
@@ -137,14 +137,14 @@ def _signature(inner: Any) -> Any:
     return mine.replace(parameters=[first, *mine.parameters.values()])
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A QuantTensor is a named tuple whose first entry is the value."""
     if hasattr(value, "_fields") and "value" in value._fields:
         return value.value
     if isinstance(value, dict):
-        return type(value)((k, _plain(v)) for k, v in value.items())
+        return type(value)((k, plain(v)) for k, v in value.items())
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return type(value)(_plain(v) for v in value)
+        return type(value)(plain(v) for v in value)
     return value
 
 

@@ -5,18 +5,15 @@ Its one rule: QKeras' own arithmetic is reproduced, not guessed; what is not sup
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from toolchain.frontends.qkeras import archive
 from toolchain.ir import Graph
 from toolchain.options import LoadOptions
 
 if TYPE_CHECKING:
-    from toolchain.framework import Shown
+    from toolchain.framework import Program, Run
 
 SOURCES = ".h5 and .keras files, live keras.Model objects"
 
@@ -35,8 +32,8 @@ def load(source: object, options: LoadOptions | None = None) -> Graph:
     return lower_model(archive.read(source), options or LoadOptions()).graph
 
 
-def framework(source: object, options: LoadOptions, reals: Mapping[str, np.ndarray]) -> list[Shown]:
-    """For verify: what QKeras computes of each layer that the graph has a tensor for. Needs the framework installed."""
+def framework(source: object, options: LoadOptions, program: Program | None = None) -> Run:
+    """For verify: what to call for what QKeras computes of each layer that the graph has a tensor for. Needs it installed."""
     from toolchain.frontends.qkeras import oracle
 
-    return oracle.run(source, options, reals)
+    return oracle.run(source, options)

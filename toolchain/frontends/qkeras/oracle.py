@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from toolchain.errors import MissingToolError, UnsupportedError
-from toolchain.framework import PLAIN, Affine, Rounded, Shown
+from toolchain.framework import PLAIN, Affine, Rounded, Run, Shown
 from toolchain.frontends.qkeras import archive
 from toolchain.frontends.qkeras.lowering import Lowered, lower_model
 from toolchain.ir.values import Value
@@ -26,12 +26,18 @@ from toolchain.options import LoadOptions
 BATCH = 64
 
 
-def run(source: object, options: LoadOptions, reals: Mapping[str, np.ndarray]) -> list[Shown]:
-    """Real inputs [batch, ...] by input name through the framework: every layer's output that the graph has a tensor for."""
+def run(source: object, options: LoadOptions) -> Run:
+    """What to call with real inputs [batch, ...] by name: every layer's output that the graph has a tensor for."""
     model = archive.read(source)
     lowered = lower_model(model, options)
     with _silence():
-        return _run(source, model, lowered, reals)
+        live: Any = source if archive.is_live(source) else _load(Path(str(source)), model.keras)
+
+    def answer(reals: Mapping[str, np.ndarray]) -> list[Shown]:
+        with _silence():
+            return _run(live, model, lowered, reals)
+
+    return answer
 
 
 @contextmanager
@@ -63,8 +69,7 @@ class _Ask:
         return len(self.tensors) - 1
 
 
-def _run(source: object, model: archive.Model, lowered: Lowered, reals: Mapping[str, np.ndarray]) -> list[Shown]:
-    live: Any = source if archive.is_live(source) else _load(Path(str(source)), model.keras)
+def _run(live: Any, model: archive.Model, lowered: Lowered, reals: Mapping[str, np.ndarray]) -> list[Shown]:
     ask = _Ask()
     asked: dict[tuple[str, Affine], tuple[archive.Ref, Callable[[list[np.ndarray]], np.ndarray]]] = {}
     for ref, value in lowered.values.items():

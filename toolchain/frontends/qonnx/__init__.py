@@ -5,17 +5,14 @@ Its one rule: the graph is the exact real meaning of the file; what is not suppo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from toolchain.ir import Graph
 from toolchain.options import LoadOptions
 
 if TYPE_CHECKING:
-    from toolchain.framework import Shown
+    from toolchain.framework import Program, Run
 
 SOURCES = ".onnx files and live onnx.ModelProto objects (QONNX, QCDQ, QOp)"
 
@@ -36,8 +33,9 @@ def load(source: object, options: LoadOptions | None = None) -> Graph:
     return lower_model(dialects.rewrite(archive.read(source, chosen)), chosen).graph
 
 
-def framework(source: object, options: LoadOptions, reals: Mapping[str, np.ndarray]) -> list[Shown]:
-    """For verify: what qonnx or onnxruntime computes of each tensor that the graph has. Needs them installed."""
+def framework(source: object, options: LoadOptions, program: Program | None = None) -> Run:
+    """For verify: what to call for what qonnx and onnxruntime compute of each tensor that the graph has; or what `program`
+    does, the source that this one was converted from."""
     from toolchain.frontends.qonnx import oracle
 
-    return oracle.run(source, options, reals)
+    return oracle.run(source, options, program)

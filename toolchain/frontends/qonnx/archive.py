@@ -81,6 +81,28 @@ class Model:
 
 def read(source: Path | ModelProto, options: LoadOptions | None = None) -> Model:
     """The model in a .onnx file, or a live ModelProto (which is not changed)."""
+    from toolchain.frontends.qonnx import batch
+
+    notes: list[str] = []
+    o = opened(source, options or LoadOptions(), notes)
+    model = _model(o.where, o.path, o.proto, o.inputs, o.versions, notes)
+    return model if o.baked == 1 else batch.rewritten(model, o.baked)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """The model itself, without functions."""
+
+    where: str  # what messages call it
+    path: Path | None
+    proto: ModelProto
+    inputs: list[ValueInfoProto]  # but for the initializers
+    versions: Mapping[str, int]  # of each domain, as the file spells it
+    baked: int  # the batch that it is made for
+
+
+def opened(source: Path | ModelProto, options: LoadOptions, notes: list[str]) -> Opened:
+    """Read and checked as a whole; its nodes are not."""
     from toolchain.frontends.qonnx import batch, functions
 
     live = not isinstance(source, (str, Path))
@@ -89,13 +111,11 @@ def read(source: Path | ModelProto, options: LoadOptions | None = None) -> Model
     where = proto.graph.name or "model" if path is None else str(path)
     _check_versions(where, proto)
     _check_names(where, proto)
-    notes: list[str] = []
     proto = functions.inlined(where, proto, notes)
     versions = _versions(where, proto)
     inputs = batch.inputs(proto)
-    baked = batch.baked_in(where, inputs, (options or LoadOptions()).batch, notes)
-    model = _model(where, path, proto, inputs, versions, notes)
-    return model if baked == 1 else batch.rewritten(model, baked)
+    baked = batch.baked_in(where, inputs, options.batch, notes)
+    return Opened(where, path, proto, inputs, versions, baked)
 
 
 def _parse(path: Path) -> ModelProto:

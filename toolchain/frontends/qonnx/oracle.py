@@ -1,0 +1,162 @@
+"""What the model's own framework computes of each tensor that the graph has: the other side of `bitwright verify`.
+
+Its one rule: the framework's values are only laid out as ours and given a meaning; they are never rounded here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+
+import numpy as np
+
+from toolchain.framework import PLAIN, Affine, Answer, Program, Read, Rounded, Run, Shown
+from toolchain.frontends.qonnx import archive, dialects
+from toolchain.frontends.qonnx.executor import Executor
+from toolchain.frontends.qonnx.layouts import Data, channels_last
+from toolchain.frontends.qonnx.lowering import Lowered, lower_model
+from toolchain.ir import Tensor
+from toolchain.ir.values import Value
+from toolchain.options import LoadOptions
+
+
+def run(source: object, options: LoadOptions, program: Program | None = None) -> Run:
+    """What to call with real inputs. `program` is the source that this one was converted from, which then is the framework."""
+    model = archive.read(source, options)  # type: ignore[arg-type]
+    lowered = lower_model(dialects.rewrite(model), options)
+    _, path, proto, inputs, versions = archive.opened(source, options, [])  # type: ignore[arg-type]
+    executor = None if program else Executor(model.name, path, proto, [i.name for i in inputs], versions)
+    asked = _Asked(model, lowered, options, executor)
+
+    def answer(reals: Mapping[str, np.ndarray]) -> list[Shown]:
+        given = asked.given(reals)
+        answers = program(given) if program else asked.answers(given)
+        return list(asked.shown(answers))
+
+    return answer
+
+
+@dataclass
+class _Asked:
+    model: archive.Model
+    lowered: Lowered
+    options: LoadOptions
+    executor: Executor | None
+
+    def __post_init__(self) -> None:
+        graph = self.lowered.graph
+        self.tensors: dict[str, Tensor] = {t.name: t for t in (*graph.inputs, *(op.output for op in graph.ops))}
+        self.makers = {name: node for node in self.model.nodes for name in node.outputs}
+
+    def given(self, reals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The inputs as the file has them: its axes, its element type, and its integers where it reads integers."""
+        found = {}
+        for i in self.model.inputs:
+            d = self.lowered.values[i.name]
+            x = np.asarray(reals[d.tensor.name], np.float64)
+            if self.options.input_type is None:  # with it, the reals are what the model reads already
+                x = _affine(d.value).real(d.tensor, (x / float(d.tensor.qtype.scales[0])) + d.tensor.qtype.zero_point)
+            x = d.to_model(x)
+            kind = np.dtype(np.float32 if i.dtype.endswith("int4") else i.dtype)
+            found[i.name] = x.astype(kind) if kind.kind == "f" else np.rint(x).astype(kind)
+        return found
+
+    def answers(self, given: Mapping[str, np.ndarray]) -> dict[str, Answer]:
+        """Of the file's own framework."""
+        e = self.executor
+        assert e is not None
+        names = [n for n in (*self.lowered.values, *self.model.outputs, *map(self._host, self.model.outputs)) if n in e.live]
+        values = e.run(given, names)
+        found = {}
+        for name in names:
+            reads = tuple(Read(n, values[n], partial(e.again, n, name)) for n in self._behind(name) if n in values)
+            node = self.makers.get(name)
+            found[name] = Answer(node.name if node else name, values[name], reads)
+        return found
+
+    def _behind(self, name: str) -> Iterator[str]:
+        """The tensors that one node after another read first, back to the input."""
+        while name in self.makers:
+            node = self.makers[name]
+            data = [n for n in node.inputs if n in self.lowered.values]
+            if len(data) != 1:
+                return
+            name = data[0]
+            yield name
+
+    def _host(self, output: str) -> str:
+        """What is shown for a model's output: of one whose last function is left to the host, what that function reads."""
+        if not any(self.lowered.outputs[t] == output for t in self.lowered.outputs) or output not in self.lowered.host:
+            return output
+        name = output
+        while (d := self.lowered.values.get(name)) is not None and d.function is not None and name in self.makers:
+            name = next(n for n in self.makers[name].inputs if n in self.lowered.values)
+        return name
+
+    def shown(self, answers: Mapping[str, Answer]) -> Iterator[Shown]:
+        done: set[tuple[str, Affine]] = set()
+        for name, d in self.lowered.values.items():
+            meaning = _affine(d.value)
+            key = d.tensor.name, meaning
+            if name not in answers or d.function is not None or d.tensor.name not in self.tensors or key in done:
+                continue
+            if name in {i.name for i in self.model.inputs}:
+                continue
+            done.add(key)
+            a = answers[name]
+            rounded = self._rounded(d.tensor, d.to_ours, d.to_model, a) if meaning == PLAIN else None
+            yield Shown(d.tensor.name, a.layer, d.to_ours(a.real), meaning, rounded)
+        for tensor, output in self.lowered.outputs.items():
+            if (tensor, PLAIN) not in done:
+                yield from self._output(self.tensors[tensor], output, answers)
+
+    def _output(self, t: Tensor, output: str, answers: Mapping[str, Answer]) -> Iterator[Shown]:
+        name = self._host(output)
+        if name not in answers:
+            return
+        a, d = answers[name], self.lowered.values[name]
+        lay = _layout(self.lowered.values[output], t)
+        real = lay(a.real)
+        before = self.lowered.before.get(t.name)
+        if before is None or d.value.columns() == [(Fraction(1), Fraction(0))]:  # the integers themselves
+            value = self.lowered.values[output].value
+            yield Shown(t.name, a.layer, real, PLAIN if value.plain else _affine(value))
+            return
+        yield Shown(t.name, a.layer, real, fine=not _whole(before.value, t))
+
+    def _rounded(
+        self, t: Tensor, to_ours: Callable[[np.ndarray], np.ndarray], to_model: Callable[[np.ndarray], np.ndarray], a: Answer
+    ) -> Rounded | None:  # fmt: skip
+        """The nearest tensor behind it that has a meaning of its own."""
+        if t.name not in self.lowered.before:
+            return None
+        for read in a.reads:
+            d = self.lowered.values.get(read.name)
+            if d is None or d.function is not None or d.tensor.name == t.name or d.tensor.name not in self.tensors:
+                continue
+
+            def quantizer(x: np.ndarray, read: Read = read, d: Data = d) -> np.ndarray:
+                return to_ours(read.quantizer(d.to_model(x).astype(np.float32)))
+
+            return Rounded(d.tensor.name, _affine(d.value), d.to_ours(read.real), quantizer)
+        return None
+
+
+def _affine(v: Value) -> Affine:
+    return Affine(v.slope, v.intercept, v.lo, v.hi)
+
+
+def _whole(v: Value, t: Tensor) -> bool:
+    """Whether every real value is a whole number of the tensor's steps."""
+    scales = t.qtype.scales
+    ends = [x for x in (v.lo, v.hi) if x is not None]
+    return all(not (x / s).denominator > 1 for pair in v.columns() for x in (*pair, *ends) for s in scales)
+
+
+def _layout(d: Data, t: Tensor) -> Callable[[np.ndarray], np.ndarray]:
+    """[batch, *the model's shape] -> [batch, *ours] of a graph output: channels last for an image, else the model's order."""
+    if len(d.shape) == 3 and d.base == d.shape and d.axes == channels_last(3):
+        return lambda x: np.moveaxis(x.reshape(-1, *d.shape), 1, -1).reshape(-1, *t.shape)
+    return lambda x: x.reshape(-1, *t.shape)
