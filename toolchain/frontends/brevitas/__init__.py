@@ -30,6 +30,6 @@ def load(source: object, options: LoadOptions | None = None) -> Any:
 
 def program(source: object, options: LoadOptions) -> Program:
     """For verify: what the module itself computes, by the names of the tensors of the file that load() makes of it."""
-    from toolchain.frontends.brevitas import export, oracle
+    from toolchain.frontends.brevitas import oracle
 
-    return oracle.program(export.run(source, options))
+    return oracle.program(source, options)
