@@ -82,22 +82,28 @@ def activation(path: str, proxy: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of the exported Quant of an activation, so that it means what the quantizer computes."""
     found = dict(kwargs)
     where = f"module {path}"
-    rounding = str(found["rounding_mode"]).rpartition(".")[2].upper()
+    integer_zero_point(where, found["zero_point"])
     if is_ternary(proxy):
         if tensor_quant(proxy).threshold != 0.5:
             raise UnsupportedError(
                 where, f"ternary threshold {tensor_quant(proxy).threshold} has no QONNX operator, must be 0.5"
             )
-        found["narrow_range"], rounding = True, "ROUND"  # |x| > scale / 2 is where x / scale, half to even, leaves 0
-    elif not is_binary(proxy):
-        if rounding not in MODES:
-            raise UnsupportedError(
-                where, f"rounding {rounding} has no QONNX rounding mode; supported: {', '.join(MODES)}"
-            )
+        # |x| > scale / 2 is where x / scale, half to even, leaves 0; Brevitas exports a range of -2 to 1
+        found["narrow_range"], found["rounding_mode"] = True, "ROUND"
+    elif is_binary(proxy):
+        found["rounding_mode"] = "ROUND"
+    else:
+        found["rounding_mode"] = rounding(where, found)
         one_bit(where, found)
-    integer_zero_point(where, found["zero_point"])
-    found["rounding_mode"] = MODES.get(rounding, "ROUND")
     return found
+
+
+def rounding(where: str, kwargs: dict[str, Any]) -> str:
+    """QONNX's rounding_mode for Brevitas' (whose Trunc spells it in small letters)."""
+    name = str(kwargs["rounding_mode"]).rpartition(".")[2].upper()
+    if name not in MODES:
+        raise UnsupportedError(where, f"rounding {name} has no QONNX rounding mode; supported: {', '.join(MODES)}")
+    return MODES[name]
 
 
 def one_bit(where: str, kwargs: dict[str, Any]) -> None:

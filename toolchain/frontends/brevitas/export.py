@@ -16,25 +16,22 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from toolchain.errors import MissingToolError, UnsupportedError
 from toolchain.frontends.brevitas import checks
+from toolchain.frontends.brevitas.handlers import PATH, TAG, managers
 from toolchain.options import LoadOptions
 
 OPSET = 13  # what Brevitas' documentation asks of the TorchScript exporter; dynamo chooses its own
-PATH = "_bitwright_path"  # attribute of a quantizer that forward() calls: its path in the module
-TAG = "bitwright_path"  # attribute of a Quant node while it is exported: the quantizer that made it
 INPUT = "LoadOptions(input_shape=(1, 28, 28))"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """The file, the copy it was made of (in eval mode, on the CPU), and which Quant is which quantizer."""
+    """The file, and which Quant in it is which quantizer of the module."""
 
     model: Any  # onnx.ModelProto
-    module: Any
     shape: tuple[int, ...]  # of the input, without the batch
     quantizers: dict[str, tuple[str, int]]  # name of a Quant's output -> path of the quantizer, which call of it
 
@@ -55,14 +52,16 @@ def run(source: Any, options: LoadOptions) -> Exported:
         model = _export(name, module, shape)
         for proxy in used.values():
             proxy.export_mode = False
-    return Exported(model, module, shape, _untag(model))
+    quantizers = _untag(model)
+    names = _rename(model)
+    return Exported(model, shape, {names.get(n, n): call for n, call in quantizers.items()})
 
 
 def _need(name: str) -> None:
     try:
         import brevitas
-        import onnx
-        import onnxoptimizer  # noqa: F401  the exporter needs both
+        import onnx  # noqa: F401  the exporter needs all four
+        import onnxoptimizer  # type: ignore[import-untyped]  # noqa: F401
         import torch  # noqa: F401
     except ImportError as e:
         raise MissingToolError(
@@ -213,7 +212,7 @@ def _export(name: str, module: Any, shape: tuple[int, ...]) -> Any:
 
     import torch
 
-    legacy, dynamo = _managers()
+    legacy, dynamo = managers()
     sample = torch.zeros((1, *shape))
     result = module(sample)
     count = len(result) if isinstance(result, (list, tuple, dict)) else 1
@@ -243,141 +242,6 @@ def _line(e: BaseException) -> str:
     return (text.splitlines()[0] if text else type(e).__name__)[:160]
 
 
-@lru_cache(1)
-def _managers() -> tuple[Any, Any]:
-    """Brevitas' two QONNX exporters with our handlers; classes, since Brevitas keeps its state on them."""
-    import torch
-    from brevitas.export import QONNXDynamoManager, QONNXManager
-    from brevitas.export.onnx.qonnx import handler as theirs
-    from brevitas.export.onnx.qonnx.function import DOMAIN_STRING, BrevitasBinaryQuantOp, BrevitasQuantOp
-
-    class Tagged(torch.autograd.Function):
-        """Quant and BipolarQuant of the TorchScript exporter, with the path of their quantizer."""
-
-        @staticmethod
-        def symbolic(g: Any, x: Any, scale: Any, zero: Any, bits: Any, narrow: bool, signed: bool, mode: str, path: str):  # type: ignore[no-untyped-def]  # fmt: skip
-            if path.startswith("!"):
-                made = g.op(f"{DOMAIN_STRING}::BipolarQuant", x, scale, **{f"{TAG}_s": path[1:]})
-            else:
-                kwargs = {"rounding_mode_s": mode, "signed_i": int(signed), "narrow_i": int(narrow)}
-                made = g.op(f"{DOMAIN_STRING}::Quant", x, scale, zero, bits, **kwargs, **{f"{TAG}_s": path})
-            made.setType(x.type())
-            return made
-
-        @staticmethod
-        def forward(ctx: Any, x: Any, *_: Any) -> Any:
-            return x.clone()  # the graph alone is wanted
-
-    class Act(theirs.BrevitasActQuantProxyHandler):  # type: ignore[misc]
-        def prepare_for_export(self, module: Any) -> None:
-            self.path = getattr(module, PATH, None)
-            if self.path is None:
-                return
-            super().prepare_for_export(module)
-            self.binary = checks.is_binary(module)
-            self.symbolic_kwargs = checks.activation(self.path, module, self.symbolic_kwargs)
-            self.quant_op = BrevitasBinaryQuantOp if self.binary else BrevitasQuantOp
-
-        def symbolic_execution(self, x: Any) -> Any:
-            if not torch.jit.is_tracing():
-                return super().symbolic_execution(x)
-            k = self.symbolic_kwargs
-            tag = f"!{self.path}" if self.binary else self.path
-            return Tagged.apply(x, *k.values(), tag), k["scale"], k["zero_point"], k["bit_width"]
-
-    class Bias(theirs.BrevitasBiasQuantProxyHandler):  # type: ignore[misc]
-        def prepare_for_export(self, module: Any) -> None:
-            path = getattr(module, PATH, None)
-            if path is None:
-                return
-            super().prepare_for_export(module)
-            self.follows_input = module.requires_input_scale
-            checks.integer_zero_point(f"module {path}", self.symbolic_kwargs["zero_point"])
-            mode = str(self.symbolic_kwargs["rounding_mode"]).rpartition(".")[2].upper()
-            if mode not in checks.MODES:
-                raise UnsupportedError(
-                    f"module {path}",
-                    f"rounding {mode} has no QONNX rounding mode; supported: {', '.join(checks.MODES)}",
-                )
-            self.symbolic_kwargs["rounding_mode"] = checks.MODES[mode]
-
-        def symbolic_execution(self, x: Any, input_scale: Any = None, input_bit_width: Any = None) -> Any:
-            if self.follows_input and input_scale is not None:  # theirs keeps the scale of the layer's last call
-                self.symbolic_kwargs["scale"] = input_scale
-            return super().symbolic_execution(x, input_scale, input_bit_width)
-
-    class Trunc(theirs.BrevitasTruncQuantProxyHandler):  # type: ignore[misc]
-        def prepare_for_export(self, module: Any) -> None:
-            path = getattr(module, PATH, None)
-            if path is None:
-                return
-            super().prepare_for_export(module)
-            mode = str(self.symbolic_kwargs["rounding_mode"]).rpartition(".")[2].upper()
-            if mode not in checks.MODES:
-                raise UnsupportedError(
-                    f"module {path}",
-                    f"rounding {mode} has no QONNX rounding mode; supported: {', '.join(checks.MODES)}",
-                )
-            self.symbolic_kwargs["rounding_mode"] = checks.MODES[mode]
-
-    def weight(base: Any) -> Any:
-        class Weight(base):  # type: ignore[misc]
-            """The values that the module multiplies by, where Brevitas exports the float weights they were made of."""
-
-            def prepare_for_export(self, module: Any) -> None:
-                self.path = getattr(module, PATH, None)
-                if self.path is None:
-                    return
-                where = f"module {self.path}"
-                super().prepare_for_export(module)
-                values = self.quant_weight_values
-                for value in (*values.values(), self.symbolic_kwargs["scale"]):
-                    if not bool(torch.isfinite(value).all()):
-                        raise UnsupportedError(where, "its quantized weights are not finite")
-                checks.integer_zero_point(where, self.symbolic_kwargs["zero_point"])
-                binary = checks.is_binary(module)
-                if not binary:
-                    checks.one_bit(where, self.symbolic_kwargs)
-                self.quant_op = BrevitasBinaryQuantOp if binary else BrevitasQuantOp
-                _exact(where, self.symbolic_kwargs, values.values(), binary)
-
-            def symbolic_execution(self, x: Any, *args: Any) -> Any:
-                values = list(self.quant_weight_values.values())
-                if len(values) > 1:
-                    values = [v for p, v in self.quant_weight_values.items() if p == x.data_ptr()]
-                if len(values) != 1 or values[0].shape != x.shape:
-                    raise UnsupportedError(
-                        f"module {self.path}", "its quantizer serves several layers", "give each its own"
-                    )
-                return super().symbolic_execution(values[0].detach(), *args)
-
-        return Weight
-
-    handlers = [
-        Act,
-        Bias,
-        Trunc,
-        weight(theirs.BrevitasWeightQuantProxyHandler),
-        weight(theirs.BrevitasDecoupledWeightQuantProxyHandler),
-        weight(theirs.BrevitasDecoupledWeightQuantWithInputProxyHandler),
-        theirs.BrevitasQuantLSTMLayerHandler,
-    ]
-    legacy = type("Legacy", (QONNXManager,), {"handlers": handlers})
-    dynamo = type("Dynamo", (QONNXDynamoManager,), {"handlers": handlers})
-    return legacy, dynamo
-
-
-def _exact(where: str, kwargs: dict[str, Any], values: Any, binary: bool) -> None:
-    """Quant on the quantized weights must give them again, or the file would mean other weights."""
-    if binary:
-        return
-    scale, zero = kwargs["scale"], kwargs["zero_point"]
-    for value in values:
-        code = (value / scale + zero).round()
-        if not bool(((code - zero) * scale == value).all()):
-            raise UnsupportedError(where, "its quantized weights are no multiples of its scale, must be")
-
-
 def _untag(model: Any) -> dict[str, tuple[str, int]]:
     """Which quantizer, and which call of it, made each Quant's output; the tags leave the file."""
     calls: Counter[str] = Counter()
@@ -389,3 +253,49 @@ def _untag(model: Any) -> dict[str, tuple[str, int]]:
             calls[path] += 1
             node.attribute.remove(attribute)
     return found
+
+
+def _rename(model: Any) -> dict[str, str]:
+    """Tensors called after the module that makes them: l.3, not /l/l.3/act_quant/export_handler/Quant_output_0. Old name -> new."""
+    fixed = {v.name for v in (*model.graph.input, *model.graph.output)} | {t.name for t in model.graph.initializer}
+    wanted: dict[str, tuple[str, str]] = {}
+    for node in model.graph.node:
+        for name in node.output:
+            if name and name not in fixed and name.startswith("/"):
+                wanted[name] = _module(name), node.op_type
+    taken = Counter(path for path, _ in wanted.values())
+    found: dict[str, str] = {}
+    used = set(fixed)
+    for name, (path, op) in wanted.items():
+        last = taken[path] > 1 and op not in ("Quant", "BipolarQuant", "Trunc")
+        new = ".".join(filter(None, (path, op if last or not path else "")))
+        k = 1
+        while new in used:
+            k += 1
+            new = ".".join(filter(None, (path, f"{op}{k}")))
+        used.add(new)
+        found[name] = new
+    for node in model.graph.node:
+        node.input[:] = [found.get(n, n) for n in node.input]
+        node.output[:] = [found.get(n, n) for n in node.output]
+        node.name = node.output[0] if node.output[0] in used - fixed else node.name
+    for value in model.graph.value_info:
+        value.name = found.get(value.name, value.name)
+    return found
+
+
+def _module(name: str) -> str:
+    """/l/l.3/act_quant/export_handler/Quant_output_0 -> l.3: the exporter's scopes are attributes, and whole paths of lists' entries."""
+    path: list[str] = []
+    for part in name.strip("/").split("/")[:-1]:
+        if "." in part and path and part.partition(".")[0] == path[-1].rpartition(".")[2]:
+            path[-1] = ".".join((path[-1], part.partition(".")[2]))
+        elif part == "weight_quant":
+            path.append("weight")
+        elif part == "bias_quant":
+            path.append("bias")
+        elif part == "input_quant":
+            path.append("input")
+        elif part not in ("act_quant", "output_quant", "trunc_quant", "export_handler", "activation_impl"):
+            path.append(part)
+    return ".".join(path)

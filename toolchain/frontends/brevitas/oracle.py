@@ -73,7 +73,9 @@ def _forward(module: Any, x: np.ndarray, paths: set[str]) -> tuple[dict[tuple[st
             for i in range(0, len(x), BATCH):
                 calls.clear()
                 made = module(torch.from_numpy(np.ascontiguousarray(x[i : i + BATCH], np.float32)))
-                values = made.values() if isinstance(made, dict) else made if isinstance(made, (list, tuple)) else [made]
+                values = (
+                    made.values() if isinstance(made, dict) else made if isinstance(made, (list, tuple)) else [made]
+                )
                 outputs.append([v.detach().numpy() for v in values])
     finally:
         for h in handles:

@@ -5,6 +5,7 @@ Its one rule: no arithmetic of ours. What stands here is only which part runs wh
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ INT4 = (21, 22)  # TensorProto.UINT4, INT4: numpy cannot hold what onnxruntime w
 def need(where: str, custom: bool) -> None:
     """MissingToolError where a package that runs the model is not installed."""
     try:
-        import onnxruntime  # noqa: F401
+        import onnxruntime  # type: ignore[import-untyped]  # noqa: F401
 
         if custom:
             import qonnx.custom_op.registry  # noqa: F401
@@ -37,7 +38,7 @@ def need(where: str, custom: bool) -> None:
         raise MissingToolError(
             where,
             f"{'qonnx' if custom else 'onnxruntime'}, which runs the model, is not installed ({e})",
-            "pip install 'bitwright[onnx]'; load and simulate do not need it",
+            "pip install 'bitwright[brevitas]'; load and simulate do not need it",
         ) from None
 
 
@@ -53,7 +54,9 @@ class _Part:
 class Executor:
     """`run` gives every tensor that is computed from the inputs; `again` recomputes one tensor from another."""
 
-    def __init__(self, where: str, path: Path | None, proto: ModelProto, inputs: Sequence[str], versions: Mapping[str, int]):
+    def __init__(
+        self, where: str, path: Path | None, proto: ModelProto, inputs: Sequence[str], versions: Mapping[str, int]
+    ):
         from onnx import numpy_helper
 
         self.where, self.inputs, self.versions = where, tuple(inputs), versions
@@ -166,9 +169,7 @@ class Executor:
                 o.intra_op_num_threads = 1
                 o.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
                 o.log_severity_level = 4
-                sessions[kinds] = ort.InferenceSession(
-                    model.SerializeToString(), o, providers=["CPUExecutionProvider"]
-                )
+                sessions[kinds] = ort.InferenceSession(model.SerializeToString(), o, providers=["CPUExecutionProvider"])
             return dict(zip(made, sessions[kinds].run(made, given), strict=True))
 
         return run
@@ -197,10 +198,8 @@ class Executor:
         import onnx
 
         self.ir = proto.ir_version
-        try:
+        with contextlib.suppress(Exception):  # whatever it dislikes: only 4-bit tensors need it
             proto = onnx.shape_inference.infer_shapes(proto)
-        except Exception:  # noqa: BLE001  whatever it dislikes, only 4-bit tensors need it
-            pass
         return {v.name: v.type.tensor_type.elem_type for v in (*proto.graph.value_info, *proto.graph.output)}
 
     # --- samples ------------------------------------------------------------------------------------------------------
@@ -229,7 +228,7 @@ class Executor:
         alone = [self._run(self.parts, {n: x[i : i + 1] for n, x in two.items()}) for i in range(2)]
         try:
             both = self._run(self.parts, two)
-        except Exception:  # noqa: BLE001  onnxruntime has classes of its own for this
+        except Exception:  # onnxruntime has classes of its own for this
             return False
         for n in names:
             parts = [values[n] for values in alone]

@@ -24,9 +24,9 @@ from toolchain.options import LoadOptions
 
 def run(source: object, options: LoadOptions, program: Program | None = None) -> Run:
     """What to call with real inputs. `program` is the source that this one was converted from, which then is the framework."""
-    model = archive.read(source, options)  # type: ignore[arg-type]
+    model = archive.read(source, options)
     lowered = lower_model(dialects.rewrite(model), options)
-    _, path, proto, inputs, versions = archive.opened(source, options, [])  # type: ignore[arg-type]
+    _, path, proto, inputs, versions = archive.opened(source, options, [])
     executor = None if program else Executor(model.name, path, proto, [i.name for i in inputs], versions)
     asked = _Asked(model, lowered, options, executor)
 
@@ -57,7 +57,8 @@ class _Asked:
             d = self.lowered.values[i.name]
             x = np.asarray(reals[d.tensor.name], np.float64)
             if self.options.input_type is None:  # with it, the reals are what the model reads already
-                x = _affine(d.value).real(d.tensor, (x / float(d.tensor.qtype.scales[0])) + d.tensor.qtype.zero_point)
+                slope, intercept = ([float(v) for v in vs] for vs in (d.value.slope, d.value.intercept))
+                x = x * np.array(slope) + np.array(intercept)
             x = d.to_model(x)
             kind = np.dtype(np.float32 if i.dtype.endswith("int4") else i.dtype)
             found[i.name] = x.astype(kind) if kind.kind == "f" else np.rint(x).astype(kind)
@@ -67,7 +68,9 @@ class _Asked:
         """Of the file's own framework."""
         e = self.executor
         assert e is not None
-        names = [n for n in (*self.lowered.values, *self.model.outputs, *map(self._host, self.model.outputs)) if n in e.live]
+        names = [
+            n for n in (*self.lowered.values, *self.model.outputs, *map(self._host, self.model.outputs)) if n in e.live
+        ]
         values = e.run(given, names)
         found = {}
         for name in names:
@@ -88,11 +91,10 @@ class _Asked:
 
     def _host(self, output: str) -> str:
         """What is shown for a model's output: of one whose last function is left to the host, what that function reads."""
-        if not any(self.lowered.outputs[t] == output for t in self.lowered.outputs) or output not in self.lowered.host:
-            return output
         name = output
-        while (d := self.lowered.values.get(name)) is not None and d.function is not None and name in self.makers:
-            name = next(n for n in self.makers[name].inputs if n in self.lowered.values)
+        if output in self.lowered.host:
+            while self.lowered.values[name].function is not None and name in self.makers:
+                name = next(n for n in self.makers[name].inputs if n in self.lowered.values)
         return name
 
     def shown(self, answers: Mapping[str, Answer]) -> Iterator[Shown]:
@@ -108,23 +110,18 @@ class _Asked:
             a = answers[name]
             rounded = self._rounded(d.tensor, d.to_ours, d.to_model, a) if meaning == PLAIN else None
             yield Shown(d.tensor.name, a.layer, d.to_ours(a.real), meaning, rounded)
-        for tensor, output in self.lowered.outputs.items():
-            if (tensor, PLAIN) not in done:
-                yield from self._output(self.tensors[tensor], output, answers)
+        for tensor, output in self.lowered.names.items():
+            if (tensor, PLAIN) not in done and self._host(output) in answers:
+                yield self._output(self.tensors[tensor], output, answers[self._host(output)])
 
-    def _output(self, t: Tensor, output: str, answers: Mapping[str, Answer]) -> Iterator[Shown]:
-        name = self._host(output)
-        if name not in answers:
-            return
-        a, d = answers[name], self.lowered.values[name]
-        lay = _layout(self.lowered.values[output], t)
-        real = lay(a.real)
-        before = self.lowered.before.get(t.name)
-        if before is None or d.value.columns() == [(Fraction(1), Fraction(0))]:  # the integers themselves
-            value = self.lowered.values[output].value
-            yield Shown(t.name, a.layer, real, PLAIN if value.plain else _affine(value))
-            return
-        yield Shown(t.name, a.layer, real, fine=not _whole(before.value, t))
+    def _output(self, t: Tensor, output: str, a: Answer) -> Shown:
+        d = self.lowered.values[output]
+        integers = d.value.columns() == [
+            (Fraction(1), Fraction(0))
+        ]  # the model's output is the stored integers themselves
+        meaning = _affine(d.value) if integers and t.name == d.tensor.name else PLAIN
+        finer = t.name != d.tensor.name and any(abs(a) > s for a, _ in d.value.columns() for s in t.qtype.scales)
+        return Shown(t.name, a.layer, _laid_out(d, t, a.real), meaning, fine=finer or t.name in self.lowered.outputs)
 
     def _rounded(
         self, t: Tensor, to_ours: Callable[[np.ndarray], np.ndarray], to_model: Callable[[np.ndarray], np.ndarray], a: Answer
@@ -148,15 +145,9 @@ def _affine(v: Value) -> Affine:
     return Affine(v.slope, v.intercept, v.lo, v.hi)
 
 
-def _whole(v: Value, t: Tensor) -> bool:
-    """Whether every real value is a whole number of the tensor's steps."""
-    scales = t.qtype.scales
-    ends = [x for x in (v.lo, v.hi) if x is not None]
-    return all(not (x / s).denominator > 1 for pair in v.columns() for x in (*pair, *ends) for s in scales)
-
-
-def _layout(d: Data, t: Tensor) -> Callable[[np.ndarray], np.ndarray]:
-    """[batch, *the model's shape] -> [batch, *ours] of a graph output: channels last for an image, else the model's order."""
-    if len(d.shape) == 3 and d.base == d.shape and d.axes == channels_last(3):
-        return lambda x: np.moveaxis(x.reshape(-1, *d.shape), 1, -1).reshape(-1, *t.shape)
-    return lambda x: x.reshape(-1, *t.shape)
+def _laid_out(d: Data, t: Tensor, real: np.ndarray) -> np.ndarray:
+    """[batch, *the model's shape] -> [batch, *ours] of a graph output: a map's channels are last, all else is in the model's order."""
+    last = channels_last(len(d.shape)) if d.shape else ()
+    mapped = len(d.shape) == 3 or (d.base == d.shape and d.axes == last)
+    moved = real.reshape(-1, *d.shape).transpose(0, *(a + 1 for a in last)) if mapped else real
+    return moved.reshape(len(real), *t.shape)
