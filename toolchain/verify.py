@@ -254,8 +254,10 @@ def _ties(
     source = tensors[r.tensor]
     exact = r.meaning.real(source, noise.values[r.tensor][rows])
     allowed = noise.of(source, r.meaning, rows)
-    near = (np.abs(r.real[rows] - exact) <= allowed) & (allowed > 0)
     scale = np.array([float(s) for s in tensor.qtype.scales])
+    if any(s.numerator & (s.numerator - 1) or s.denominator & (s.denominator - 1) for s in tensor.qtype.scales):
+        allowed = allowed + 2 * UNIT * np.abs(exact)  # the quantizer divides by its scale, and adds its zero point
+    near = (np.abs(r.real[rows] - exact) <= allowed) & (allowed > 0)
     agrees = np.zeros_like(near)
     middle = exact.astype(np.float32)
     for probe in (middle, np.nextafter(middle, np.float32(-np.inf)), np.nextafter(middle, np.float32(np.inf))):

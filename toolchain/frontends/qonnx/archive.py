@@ -84,16 +84,25 @@ def read(source: Path | ModelProto, options: LoadOptions | None = None) -> Model
     from toolchain.frontends.qonnx import batch
 
     notes: list[str] = []
-    where, path, proto, inputs, versions = opened(source, notes)
-    baked = batch.baked_in(where, inputs, (options or LoadOptions()).batch, notes)
-    model = _model(where, path, proto, inputs, versions, notes)
-    return model if baked == 1 else batch.rewritten(model, baked)
+    o = opened(source, options or LoadOptions(), notes)
+    model = _model(o.where, o.path, o.proto, o.inputs, o.versions, notes)
+    return model if o.baked == 1 else batch.rewritten(model, o.baked)
 
 
-def opened(
-    source: Path | ModelProto, notes: list[str]
-) -> tuple[str, Path | None, ModelProto, list[ValueInfoProto], dict[str, int]]:
-    """The model without functions: its name in messages, its path, itself, its real inputs, its domains' versions."""
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """The model itself, without functions."""
+
+    where: str  # what messages call it
+    path: Path | None
+    proto: ModelProto
+    inputs: list[ValueInfoProto]  # but for the initializers
+    versions: Mapping[str, int]  # of each domain, as the file spells it
+    baked: int  # the batch that it is made for
+
+
+def opened(source: Path | ModelProto, options: LoadOptions, notes: list[str]) -> Opened:
+    """Read and checked as a whole; its nodes are not."""
     from toolchain.frontends.qonnx import batch, functions
 
     live = not isinstance(source, (str, Path))
@@ -103,7 +112,10 @@ def opened(
     _check_versions(where, proto)
     _check_names(where, proto)
     proto = functions.inlined(where, proto, notes)
-    return where, path, proto, batch.inputs(proto), _versions(where, proto)
+    versions = _versions(where, proto)
+    inputs = batch.inputs(proto)
+    baked = batch.baked_in(where, inputs, options.batch, notes)
+    return Opened(where, path, proto, inputs, versions, baked)
 
 
 def _parse(path: Path) -> ModelProto:
