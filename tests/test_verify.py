@@ -325,4 +325,7 @@ def test_a_front_end_without_a_framework_says_so(tmp_path: Path) -> None:
     graph = qkeras.load(DIGITS, LoadOptions())
     with pytest.raises(ToolchainError) as e:
         flow.verify(path, graph, inputs.made_up(graph, 1))
-    assert str(e.value) == f"{path}: no framework to compare with: its front end runs none; verify a QKeras, Brevitas or ONNX model"
+    assert (
+        str(e.value)
+        == f"{path}: no framework to compare with: its front end runs none; verify a QKeras, Brevitas or ONNX model"
+    )

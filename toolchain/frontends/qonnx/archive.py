@@ -97,7 +97,7 @@ class Opened:
     path: Path | None
     proto: ModelProto
     inputs: list[ValueInfoProto]  # but for the initializers
-    versions: Mapping[str, int]  # of each domain, as the file spells it
+    versions: dict[str, int]  # of each domain, as the file spells it
     baked: int  # the batch that it is made for
 
 

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,20 +53,20 @@ class _Part:
 class Executor:
     """`run` gives every tensor that is computed from the inputs; `again` recomputes one tensor from another."""
 
-    def __init__(
-        self, where: str, path: Path | None, proto: ModelProto, inputs: Sequence[str], versions: Mapping[str, int]
-    ):
+    def __init__(self, opened: archive.Opened):
         from onnx import numpy_helper
 
-        self.where, self.inputs, self.versions = where, tuple(inputs), versions
+        where, proto = opened.where, opened.proto
+        inputs = [i.name for i in opened.inputs]
+        self.where, self.inputs, self.versions, self.baked = where, tuple(inputs), opened.versions, opened.baked
         need(where, any(archive.is_qonnx(n.domain) for n in proto.graph.node))
-        folder = str(path.parent) if path else ""
+        folder = str(opened.path.parent) if opened.path else ""
         self.constants: Values = {t.name: numpy_helper.to_array(t, folder) for t in proto.graph.initializer}
         self.tensors = {t.name: t for t in proto.graph.initializer}
         nodes = list(proto.graph.node)
         outputs = [o.name for o in proto.graph.output]
         wanted = [o for o in outputs if o not in self.constants]
-        order = archive.needed(where, nodes, list(inputs), set(self.constants), wanted)
+        order = archive.needed(where, nodes, inputs, set(self.constants), wanted)
         self.nodes = [self._copy(nodes[i]) for i in order]
         self.makers = {name: node for node in self.nodes for name in node.output if name}
         live = set(inputs)
@@ -187,7 +186,11 @@ class Executor:
             made.domain = ""
         if made.op_type == "Reshape" and not made.domain and made.input[1] in self.constants:
             shape = self.constants[made.input[1]]
-            if len(shape) and shape[0] == 1 and not any(a.name == "allowzero" and a.i for a in made.attribute):
+            if (
+                len(shape)
+                and shape[0] in (1, self.baked)
+                and not any(a.name == "allowzero" and a.i for a in made.attribute)
+            ):
                 kept = f"{made.input[1]}:any_batch"
                 self.constants[kept] = np.array([0, *shape[1:]], np.int64)
                 made.input[1] = kept
@@ -214,27 +217,32 @@ class Executor:
 
     def _batches(self, run: Callable[[Values], Values], given: Mapping[str, np.ndarray], names: list[str]) -> Values:
         count = len(next(iter(given.values())))
-        step = BATCH if self.batched else 1
+        step = BATCH if self.batched else self.baked
         found: dict[str, list[np.ndarray]] = {n: [] for n in names}
         for i in range(0, count, step):
-            values = run({n: x[i : i + step] for n, x in given.items()})
+            some = {n: x[i : i + step] for n, x in given.items()}
+            short = 0 if self.batched else step - min(step, count - i)
+            if short:
+                some = {n: np.concatenate([x, np.repeat(x[-1:], short, axis=0)]) for n, x in some.items()}
+            values = run(some)
             for n in names:
-                found[n].append(values[n] if values[n].ndim else values[n].reshape(1))
+                part = values[n] if values[n].ndim else values[n].reshape(1)
+                found[n].append(part[: len(part) - short] if short else part)
         return {n: np.concatenate(parts) for n, parts in found.items()}
 
     def _may_batch(self, given: Mapping[str, np.ndarray], names: list[str]) -> bool:
-        """Whether a batch gives for each sample what the sample alone gives: some files have their batch in a shape."""
-        two = {n: np.concatenate([x[:1], x[-1:]]) for n, x in given.items()}
-        alone = [self._run(self.parts, {n: x[i : i + 1] for n, x in two.items()}) for i in range(2)]
+        """Whether any batch gives for each sample what the file's own gives: some files have their batch in a shape."""
+        own = {n: np.repeat(x[:1], self.baked, axis=0) for n, x in given.items()}
+        others = {n: np.concatenate([x[:1], x[-1:], x[-1:]]) for n, x in given.items()}
+        alone = self._run(self.parts, own)
         try:
-            both = self._run(self.parts, two)
+            three = self._run(self.parts, others)
         except Exception:  # onnxruntime has classes of its own for this
             return False
         for n in names:
-            parts = [values[n] for values in alone]
-            if not parts[0].ndim or len(parts[0]) != 1 or both[n].shape != (2, *parts[0].shape[1:]):
+            a, b = alone[n], three[n]
+            if not a.ndim or len(a) != self.baked or b.shape != (3, *a.shape[1:]):
                 return False
-            for i in range(2):
-                if not np.allclose(both[n][i], parts[i][0], rtol=1e-3, atol=1e-3 * np.abs(parts[i]).max(initial=0)):
-                    return False
+            if not np.allclose(a[0], b[0], rtol=1e-3, atol=1e-3 * np.abs(a).max(initial=0)):
+                return False
         return True

@@ -26,8 +26,7 @@ def run(source: object, options: LoadOptions, program: Program | None = None) ->
     """What to call with real inputs. `program` is the source that this one was converted from, which then is the framework."""
     model = archive.read(source, options)
     lowered = lower_model(dialects.rewrite(model), options)
-    _, path, proto, inputs, versions = archive.opened(source, options, [])
-    executor = None if program else Executor(model.name, path, proto, [i.name for i in inputs], versions)
+    executor = None if program else Executor(archive.opened(source, options, []))
     asked = _Asked(model, lowered, options, executor)
 
     def answer(reals: Mapping[str, np.ndarray]) -> list[Shown]:

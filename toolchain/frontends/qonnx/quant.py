@@ -18,7 +18,7 @@ from toolchain.errors import UnsupportedError
 from toolchain.frontends.qonnx import quantizers
 from toolchain.frontends.qonnx.archive import Node
 from toolchain.frontends.qonnx.constants import Constant, per_axis
-from toolchain.frontends.qonnx.layouts import Data, columns, fractions
+from toolchain.frontends.qonnx.layouts import Data, Function, columns, fractions
 from toolchain.frontends.qonnx.quantizers import Quantizer
 from toolchain.ir import staircase
 from toolchain.ir.builder import GraphBuilder
@@ -97,7 +97,7 @@ def apply(b: GraphBuilder, d: Data, q: Quantizer, name: str, where: str, after: 
     one_zero = len(zeros) == 1 and zeros[0].denominator == 1 and q.lo <= zeros[0] <= q.hi
     z = int(zeros[0]) if one_zero else 0
     if q.rounding == quantizers.BIPOLAR:  # worth (code - zero) * scale; the sign is that of x / scale + zero
-        tensor = staircase.apply(b, d.value, _signs(scales, zeros), name, where)
+        tensor = staircase.apply(b, d.value, _signs(scales, zeros, function), name, where)
         return d.with_value(_shifted(tensor, scales, zeros))
     inverse = tuple(1 / s for s in scales)
     if after and len(zeros) > 1:
@@ -117,11 +117,17 @@ def apply(b: GraphBuilder, d: Data, q: Quantizer, name: str, where: str, after: 
     return d.with_value(Value(tensor) if one_zero else _shifted(tensor, scales, zeros))
 
 
-def _signs(scales: tuple[Fraction, ...], zeros: tuple[Fraction, ...]) -> Ladder:
-    size = max(len(scales), len(zeros))
-    pairs = zip(spread(scales, size), spread(zeros, size), strict=True)
-    edges = tuple(((-z * s, True),) for s, z in pairs)
-    return Ladder(edges[:1] if len(set(edges)) == 1 else edges, ((-1, 1),), scales, 2, True)
+def _signs(scales: tuple[Fraction, ...], zeros: tuple[Fraction, ...], function: Function | None) -> Ladder:
+    """-1 and 1 for x / scale + zero below 0 and not below, x being the function of what is quantized."""
+    slopes = function.slope if function is not None and function.slope else (ONE,)
+    size = max(len(scales), len(zeros), len(slopes))
+    edges, levels = [], []
+    for s, z, slope in zip(spread(scales, size), spread(zeros, size), spread(slopes, size), strict=True):
+        x = -z * s if function is None else _inverse(function.kind, -z * s, slope)
+        edges.append(((x if isinstance(x, Fraction) else ZERO, True),))
+        levels.append({"always": (1, 1), "never": (-1, -1)}.get(str(x), (-1, 1)))
+    alike = len(set(edges)) == len(set(levels)) == 1
+    return Ladder(tuple(edges[:1] if alike else edges), tuple(levels[:1] if alike else levels), scales, 2, True)
 
 
 def _shifted(tensor: Tensor, scales: tuple[Fraction, ...], zeros: tuple[Fraction, ...]) -> Value:
@@ -155,7 +161,7 @@ def _curve(q: Quantizer, after: bool, kind: str, scales: tuple[Fraction, ...], z
         for code in range(q.lo + 1, q.hi + 1):
             twice, excluded = edge(code - added, ROUNDINGS[q.rounding])
             y = (Fraction(int(twice), 2) - (ZERO if after else zero)) * s
-            x = _inverse(kind, y)
+            x = _inverse(kind, y, ONE)
             if x == "always":
                 first = code
             elif x == "never":
@@ -171,8 +177,10 @@ def _curve(q: Quantizer, after: bool, kind: str, scales: tuple[Fraction, ...], z
     return Ladder(tuple(every), tuple(levels), scales, bits, signed, z)
 
 
-def _inverse(kind: str, y: Fraction) -> Fraction | str:
+def _inverse(kind: str, y: Fraction, slope: Fraction) -> Fraction | str:
     """x where the curve is y; "always" and "never" where every or no x reaches y."""
+    if kind == "leaky":
+        return y if y > 0 else y / slope if slope else "always"
     low, middle = (ZERO, Fraction(1, 2)) if kind == "sigmoid" else (-ONE, ZERO)
     if y <= low:
         return "always"
