@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from tests import onnx_models
+from tests import onnx_files
 from toolchain import cli
 from toolchain.errors import ToolchainError
 from toolchain.frontends.qonnx import archive, dialects
@@ -29,7 +29,7 @@ DENSE = {"w": np.ones((4, 3), F32), "s": F32(0.5), "z": F32(0), "b": F32(4)}
 
 def dense(opset: int = 13, domain: str = "qonnx.custom_op.general", **more: Any) -> Any:
     specs = [(f"{domain}::Quant", "x s z b", "q", QUANT), ("MatMul", "q w", "m"), ("Relu", "m", "y")]
-    return onnx_models.model(specs, DENSE, opset=opset, **{domain.replace(".", "__"): 1}, **more)
+    return onnx_files.model(specs, DENSE, opset=opset, **{domain.replace(".", "__"): 1}, **more)
 
 
 def refused(source: Any, options: LoadOptions | None = None) -> str:
@@ -93,19 +93,19 @@ def test_nodes_in_order_dead_ones_dropped_names_unique() -> None:
         ("Relu", "b", "c"),
         ("weird::Op", "dead", "d2"),
     ]
-    proto = onnx_models.model(specs, {"unused": F32(1)})
+    proto = onnx_files.model(specs, {"unused": F32(1)})
     for node in proto.graph.node:
         node.name = "same"
     made = archive.read(proto)
     assert [(n.op, n.name) for n in made.nodes] == [("Neg", "same"), ("Relu", "same_2"), ("Add", "same_3")]
     assert made.constants == {}
-    kept = archive.read(onnx_models.model([("Abs", "x", "a"), ("Neg", "x", "b"), ("Add", "b a", "y")], {}))
+    kept = archive.read(onnx_files.model([("Abs", "x", "a"), ("Neg", "x", "b"), ("Add", "b a", "y")], {}))
     assert [n.op for n in kept.nodes] == ["Abs", "Neg", "Add"]  # the file's order, where it is one
 
 
 def test_a_long_chain() -> None:
     specs = [("Neg", f"t{i}", f"t{i + 1}") for i in range(5000)]
-    proto = onnx_models.model([("Relu", "x", "t0"), *reversed(specs)], {}, outputs="t5000")
+    proto = onnx_files.model([("Relu", "x", "t0"), *reversed(specs)], {}, outputs="t5000")
     assert len(archive.read(proto).nodes) == 5001
 
 
@@ -121,7 +121,7 @@ def test_constant_nodes_in_every_form() -> None:
         ("Unsqueeze", "d z", "d2"),
         ("Tile", "f g", "y"),
     ]
-    made = archive.read(onnx_models.model(specs, {"z": np.asarray([0])}, {"x": [1, 2]}))
+    made = archive.read(onnx_files.model(specs, {"z": np.asarray([0])}, {"x": [1, 2]}))
     found = {name: made.constants[name].value for name in "abcde"}
     assert [v.dtype for v in found.values()] == [F32, F32, F32, np.int64, np.int64]
     assert found["b"] == F32(0.1) and found["e"].tolist() == [1, 2] and found["d"].shape == ()
@@ -133,7 +133,7 @@ def test_attributes_are_python_values() -> None:
         ("Conv", "x w", "c", {"kernel_shape": [3], "auto_pad": "SAME_UPPER", "group": 1}),
         ("LeakyRelu", "c", "y", {"alpha": 0.1}),
     ]
-    conv, leaky = archive.read(onnx_models.model(specs, {"w": np.ones((2, 1, 3), F32)}, {"x": [1, 1, 8]})).nodes
+    conv, leaky = archive.read(onnx_files.model(specs, {"w": np.ones((2, 1, 3), F32)}, {"x": [1, 1, 8]})).nodes
     assert dict(conv.attributes) == {"kernel_shape": [3], "auto_pad": "SAME_UPPER", "group": 1}
     assert leaky.attributes["alpha"] == float(F32(0.1))
 
@@ -143,7 +143,7 @@ def test_element_types() -> None:
     for name, dtype in (("INT4", np.int8), ("UINT4", np.uint8)):
         values = [-8, 7, -1] if name == "INT4" else [15, 0, 9]
         for raw in (False, True):
-            proto = onnx_models.model([("DequantizeLinear", "w s", "d"), ("Add", "x d", "y")], {"s": F32(1)}, {"x": [1, 3]}, opset=21)  # fmt: skip
+            proto = onnx_files.model([("DequantizeLinear", "w s", "d"), ("Add", "x d", "y")], {"s": F32(1)}, {"x": [1, 3]}, opset=21)  # fmt: skip
             tensor = helper.make_tensor("w", getattr(T, name), [3], values)
             if raw:
                 packed = [(values[0] & 15) | (values[1] & 15) << 4, values[2] & 15]
@@ -167,7 +167,7 @@ def test_element_types() -> None:
         value = np.asarray([[1], [0]], dtype)
         listed = helper.make_tensor("w", helper.np_dtype_to_tensor_dtype(value.dtype), [2, 1], value.ravel().tolist())
         for tensor in (numpy_helper.from_array(value, "w"), listed):
-            proto = onnx_models.model([("Cast", "w", "c", {"to": T.FLOAT}), ("Add", "x c", "y")], {}, {"x": [1, 2, 1]})
+            proto = onnx_files.model([("Cast", "w", "c", {"to": T.FLOAT}), ("Add", "x c", "y")], {}, {"x": [1, 2, 1]})
             proto.graph.initializer.append(tensor)
             found = archive.read(proto).constants["w"]
             assert found.value.dtype == dtype and found.bits is None
@@ -176,17 +176,17 @@ def test_element_types() -> None:
 
 def test_integer_inputs_say_their_type() -> None:
     for kind, dtype in ((T.UINT8, "uint8"), (T.INT8, "int8"), (T.INT32, "int32"), (T.INT4, "int4")):
-        proto = onnx_models.model([("DequantizeLinear", "x s", "y")], {"s": F32(1)}, {"x": (kind, [1, 4])}, opset=21)
+        proto = onnx_files.model([("DequantizeLinear", "x s", "y")], {"s": F32(1)}, {"x": (kind, [1, 4])}, opset=21)
         assert archive.read(proto).inputs == (Input("x", (1, 4), dtype),)
 
 
 def test_outputs_that_are_constants_are_left_out() -> None:
     """Brevitas returns a whole QuantTensor where the last layer is told to: value, scale, zero point, bits..."""
-    proto = onnx_models.model([("Relu", "x", "y"), ("Identity", "s", "scale")], {"s": F32(1)}, outputs="y scale s")
+    proto = onnx_files.model([("Relu", "x", "y"), ("Identity", "s", "scale")], {"s": F32(1)}, outputs="y scale s")
     made = archive.read(proto)
     assert made.outputs == ("y",) and [n.op for n in made.nodes] == ["Relu"] and made.constants == {}
     assert made.notes == ("outputs that are constants are left out: scale, s",)
-    only = onnx_models.model([("Identity", "s", "y")], {"s": F32(1)})
+    only = onnx_files.model([("Identity", "s", "y")], {"s": F32(1)})
     assert refused(only) == "made: none of its outputs depends on an input; export the whole model"
 
 
@@ -272,15 +272,13 @@ def test_opsets_beyond_are_read_where_nothing_changed() -> None:
     for opset in (6, newest + 1):
         wanted = 9 if opset == 6 else 21
         assert refused(dense(opset)) == f"made: opset {opset}, must be 9 to 21; export with opset_version={wanted}"
-    old = onnx_models.model(
-        [("Upsample", "x", "y", {"scales": [1.0, 1.0, 2.0, 2.0]})], {}, {"x": [1, 1, 2, 2]}, opset=8
-    )
+    old = onnx_files.model([("Upsample", "x", "y", {"scales": [1.0, 1.0, 2.0, 2.0]})], {}, {"x": [1, 1, 2, 2]}, opset=8)
     assert re.fullmatch(
         r"node Upsample_0 \(Upsample\): is not valid at opset 8, and opsets 9 to 21 are read: .*; export with opset_version=13",
         refused(old),
     )
     if newest >= 23:
-        new = onnx_models.model([("QuantizeLinear", "x s", "y", {"precision": 1})], {"s": F32(1)}, opset=23)
+        new = onnx_files.model([("QuantizeLinear", "x s", "y", {"precision": 1})], {"s": F32(1)}, opset=23)
         assert "is not valid at opset 23, and opsets 9 to 21 are read: Unrecognized attribute: precision" in refused(
             new
         )
@@ -297,25 +295,25 @@ def test_no_opset() -> None:
 
 
 def test_an_operator_that_its_schema_forbids() -> None:
-    assert refused(onnx_models.model([("Relu", "x x", "y")], {})).startswith("node Relu_0 (Relu): is not valid: Node")
-    wrong = onnx_models.model([("Softmax", "x", "y", {"axis": 1.5})], {})
+    assert refused(onnx_files.model([("Relu", "x x", "y")], {})).startswith("node Relu_0 (Relu): is not valid: Node")
+    wrong = onnx_files.model([("Softmax", "x", "y", {"axis": 1.5})], {})
     assert refused(wrong).startswith("node Softmax_0 (Softmax): is not valid: Mismatched attribute type")
     assert (
-        archive.read(onnx_models.model([("Novel", "x", "y")], {})).nodes[0].op == "Novel"
+        archive.read(onnx_files.model([("Novel", "x", "y")], {})).nodes[0].op == "Novel"
     )  # the lowering lists what it knows
 
 
 def test_unknown_domains() -> None:
     known = ", ".join(sorted(archive.QONNX))
-    said = refused(onnx_models.model([("com.microsoft::QGemm", "x", "y")], {}))
+    said = refused(onnx_files.model([("com.microsoft::QGemm", "x", "y")], {}))
     assert said == (
         f"node QGemm_0 (QGemm): operator domain 'com.microsoft' is unknown; known: ai.onnx, {known}; quantize with "
         f"quant_format=QuantFormat.QDQ, which uses standard operators"
     )
     assert "make it channels-last" not in said
-    last = refused(onnx_models.model([("qonnx.custom_op.channels_last::Conv", "x", "y")], {}))
+    last = refused(onnx_files.model([("qonnx.custom_op.channels_last::Conv", "x", "y")], {}))
     assert last.endswith("load the model as it was before qonnx made it channels-last")
-    assert archive.read(onnx_models.model([("ai.onnx::Relu", "x", "y")], {})).nodes[0].domain == ""
+    assert archive.read(onnx_files.model([("ai.onnx::Relu", "x", "y")], {})).nodes[0].domain == ""
 
 
 # --- graphs that are none ---------------------------------------------------------------------------------------------------
@@ -323,34 +321,40 @@ def test_unknown_domains() -> None:
 
 def test_graphs_that_are_none() -> None:
     again = "export or copy the model again"
-    cycle = onnx_models.model([("Add", "x b", "a"), ("Relu", "a", "b"), ("Neg", "b", "y")], {})
+    cycle = onnx_files.model([("Add", "x b", "a"), ("Relu", "a", "b"), ("Neg", "b", "y")], {})
     assert refused(cycle) == f"made: its graph has a cycle through node Relu; {again}"
-    itself = onnx_models.model([("Add", "x y", "y")], {})
+    itself = onnx_files.model([("Add", "x y", "y")], {})
     assert refused(itself) == f"made: its graph has a cycle through node Add; {again}"
     assert (
-        refused(onnx_models.model([("Relu", "v", "y")], {}))
+        refused(onnx_files.model([("Relu", "v", "y")], {}))
         == f"made: node Relu reads 'v', which nothing makes; {again}"
     )
     assert (
-        refused(onnx_models.model([("Relu", "x", "v")], {}))
-        == f"made: output y reads 'y', which nothing makes; {again}"
+        refused(onnx_files.model([("Relu", "x", "v")], {})) == f"made: output y reads 'y', which nothing makes; {again}"
     )
-    twice = onnx_models.model([("Relu", "x", "y"), ("Neg", "x", "y")], {})
+    twice = onnx_files.model([("Relu", "x", "y"), ("Neg", "x", "y")], {})
     assert refused(twice) == f"made: tensor 'y' is made twice, must be made once; {again}"
     assert (
-        refused(onnx_models.model([("Relu", "y", "x")], {}))
+        refused(onnx_files.model([("Relu", "y", "x")], {}))
         == f"made: tensor 'x' is made twice, must be made once; {again}"
     )
-    assert refused(onnx_models.model([("Relu", "x", "y")], {}, outputs="")).startswith("made: not a whole ONNX model")
-    none = onnx_models.model([("Relu", "c", "y")], {"c": F32(1)}, inputs={})
+    assert refused(onnx_files.model([("Relu", "x", "y")], {}, outputs="")).startswith("made: not a whole ONNX model")
+    none = onnx_files.model([("Relu", "c", "y")], {"c": F32(1)}, inputs={})
     assert refused(none) == "made: has no inputs; export a model that reads something"
+
+
+def test_names_are_text_of_one_line() -> None:
+    for name in ("two\nlines", "a\tb"):
+        proto = onnx_files.model([("Relu", "x", "y")], {})
+        proto.graph.node[0].name = name
+        assert refused(proto) == f"made: the name {name!r} is not text of one line; export or copy the model again"
 
 
 def test_subgraphs() -> None:
     inner = helper.make_graph(
         [helper.make_node("Relu", ["x"], ["t"])], "g", [], [helper.make_empty_tensor_value_info("t")]
     )
-    proto = onnx_models.model(
+    proto = onnx_files.model(
         [("If", "c", "y", {"then_branch": inner, "else_branch": inner})], {"c": np.asarray(True)}, outputs="y x2"
     )  # fmt: skip
     proto.graph.node.append(helper.make_node("Relu", ["x"], ["x2"]))
@@ -365,10 +369,10 @@ def test_subgraphs() -> None:
 def test_sparse() -> None:
     values, indices = numpy_helper.from_array(np.asarray([1], F32), "w"), numpy_helper.from_array(np.asarray([0]))
     sparse = helper.make_sparse_tensor(values, indices, [4])
-    proto = onnx_models.model([("Add", "x w", "y")], {})
+    proto = onnx_files.model([("Add", "x w", "y")], {})
     proto.graph.sparse_initializer.append(sparse)
     assert refused(proto) == "made: initializer 'w' is sparse; store it as a dense tensor"
-    made = onnx_models.model([("Constant", "", "c", {"sparse_value": sparse}), ("Add", "x c", "y")], {})
+    made = onnx_files.model([("Constant", "", "c", {"sparse_value": sparse}), ("Add", "x c", "y")], {})
     assert refused(made).endswith("attribute sparse_value is a sparse tensor; store it as a dense one")
 
 
@@ -376,7 +380,7 @@ def test_sparse() -> None:
 
 
 def with_function(name: str = "Twice", domain: str = "my", opset: int = 13, inner: str = "Mul") -> Any:
-    proto = onnx_models.model([(f"{domain}::{name}", "x w", "y")], {"w": F32(2)}, **{domain.replace(".", "__"): 1})
+    proto = onnx_files.model([(f"{domain}::{name}", "x w", "y")], {"w": F32(2)}, **{domain.replace(".", "__"): 1})
     body = [
         helper.make_node(inner, ["a", "b"], ["t"], domain=domain if inner == name else ""),
         helper.make_node("Neg", ["t"], ["c"]),
@@ -413,11 +417,11 @@ def test_functions_that_cannot_be() -> None:
 
 @pytest.mark.parametrize("kind", ["FLOAT16", "BFLOAT16", "FLOAT8E4M3FN", "COMPLEX64", "STRING"])
 def test_element_types_refused(kind: str) -> None:
-    proto = onnx_models.model([("Add", "x w", "y")], {})
+    proto = onnx_files.model([("Add", "x w", "y")], {})
     proto.graph.initializer.append(T(name="w", data_type=getattr(T, kind), dims=[0]))
     said = "must be float32 or integers; export the model in float32, with integers of 4 to 64 bits"
     assert refused(proto) == f"constant w: holds {kind.lower()} values, {said}"
-    given = onnx_models.model([("Relu", "x", "y")], {}, {"x": (getattr(T, kind), [1, 4])})
+    given = onnx_files.model([("Relu", "x", "y")], {}, {"x": (getattr(T, kind), [1, 4])})
     assert refused(given) == f"input x: holds {kind.lower()} values, {said}"
     proto.graph.node[0].input[1] = "x"
     archive.read(proto)  # nothing reads w any more
@@ -425,7 +429,7 @@ def test_element_types_refused(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["DOUBLE", "BOOL", "INT64"])
 def test_input_types_refused(kind: str) -> None:
-    given = onnx_models.model([("Cast", "x", "y", {"to": T.FLOAT})], {}, {"x": (getattr(T, kind), [1, 4])})
+    given = onnx_files.model([("Cast", "x", "y", {"to": T.FLOAT})], {}, {"x": (getattr(T, kind), [1, 4])})
     assert refused(given) == (
         f"input x: is {kind.lower()}, must be float32 (real values) or integers of at most 32 bits; export with a float32 example input"
     )
@@ -433,7 +437,7 @@ def test_input_types_refused(kind: str) -> None:
 
 def test_tensors_that_do_not_fit_their_shape() -> None:
     def with_tensor(tensor: Any) -> Any:
-        proto = onnx_models.model([("Add", "x w", "y")], {})
+        proto = onnx_files.model([("Add", "x w", "y")], {})
         proto.graph.initializer.append(tensor)
         return proto
 
@@ -457,7 +461,7 @@ def test_tensors_that_do_not_fit_their_shape() -> None:
 
 def beside(folder: Path, edit: Callable[[Any], None] = lambda tensor: None, **fields: Any) -> Path:
     """A model whose w lies in w.bin, 8 bytes in; `fields` replace those of its external data."""
-    proto = onnx_models.model([("Add", "x w", "y")], {"w": np.arange(4, dtype=F32)})
+    proto = onnx_files.model([("Add", "x w", "y")], {"w": np.arange(4, dtype=F32)})
     [tensor] = proto.graph.initializer
     (folder / "w.bin").write_bytes(bytes(8) + tensor.raw_data + b"more")
     tensor.ClearField("raw_data")
@@ -534,7 +538,7 @@ FIXED = "export with an example of fixed shape and a batch of 1"
 
 def test_shapes_refused() -> None:
     def given(*shape: Any) -> str:
-        return refused(onnx_models.model([("Relu", "x", "y")], {}, {"x": list(shape)}))
+        return refused(onnx_files.model([("Relu", "x", "y")], {}, {"x": list(shape)}))
 
     assert given(1, "height", 3) == f"input x: axis 1 is dynamic (height), must be a number; {FIXED}"
     assert given("N", 4, None) == f"input x: axis 2 is dynamic (unknown), must be a number; {FIXED}"
@@ -542,7 +546,7 @@ def test_shapes_refused() -> None:
     assert given(1, -1) == f"input x: axis 1 is dynamic (-1), must be a number; {FIXED}"
     assert given(4) == f"input x: has 1 axes, must be a batch of 1 and at least one more; {FIXED}"
     assert given() == f"input x: has 0 axes, must be a batch of 1 and at least one more; {FIXED}"
-    proto = onnx_models.model([("Relu", "x", "y")], {})
+    proto = onnx_files.model([("Relu", "x", "y")], {})
     proto.graph.input[0].type.tensor_type.ClearField("shape")
     assert refused(proto) == f"input x: its shape is not in the file; {FIXED}"
     proto.graph.input[0].CopyFrom(helper.make_tensor_sequence_value_info("x", T.FLOAT, [1, 4]))
@@ -553,7 +557,7 @@ def test_shapes_refused() -> None:
 
 def test_a_batch_without_a_size_is_1() -> None:
     for axis, two in (("N", [1, 4]), (None, ["batch", 4]), (0, [1, 4])):
-        proto = onnx_models.model([("Add", "x x2", "y")], {}, {"x": [axis, 4], "x2": two})
+        proto = onnx_files.model([("Add", "x x2", "y")], {}, {"x": [axis, 4], "x2": two})
         made = archive.read(proto)
         assert [value.shape for value in made.inputs] == [(1, 4), (1, 4)]
         names = "x" if two[0] == 1 else "x, x2"
@@ -574,7 +578,7 @@ def flattened(batch: int, shape: Any, **more: Any) -> Any:
         ("Reshape", "p to", "f"),
         ("MatMul", "f w", "y"),
     ]
-    return onnx_models.model(specs, constants, {"x": [batch, 1, 8, 8]})
+    return onnx_files.model(specs, constants, {"x": [batch, 1, 8, 8]})
 
 
 def run(proto: Any, x: np.ndarray) -> np.ndarray:
@@ -597,7 +601,7 @@ def test_a_batch_is_rewritten_on_request(shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(1).normal(0, 1, (5, 1, 8, 8)).astype(F32)
     want = run(proto, x)
     for row, sample in zip(want, x, strict=True):
-        np.testing.assert_allclose(onnx_models.interpret(made, {"x": sample[None]})["y"][0], row, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(onnx_files.interpret(made, {"x": sample[None]})["y"][0], row, rtol=1e-4, atol=1e-4)
     assert archive.read(flattened(1, (1, 18)), LoadOptions(batch=1)).notes == ()
 
 
@@ -605,9 +609,9 @@ def test_a_shared_shape_is_rewritten_only_where_the_batch_is() -> None:
     """The Reshape of a weight that happens to read the same shape keeps it."""
     specs = [("Reshape", "x to", "f"), ("Reshape", "w to", "v"), ("MatMul", "f t", "y"), ("Transpose", "v", "t")]
     constants = {"to": np.asarray([6, 4]), "w": np.arange(24, dtype=F32)}
-    made = rewritten(onnx_models.model(specs, constants, {"x": [6, 2, 2]}))
+    made = rewritten(onnx_files.model(specs, constants, {"x": [6, 2, 2]}))
     assert made.constants["to"].value.tolist() == [6, 4]
-    assert onnx_models.interpret(made, {"x": np.ones((1, 2, 2))})["y"].shape == (1, 6)
+    assert onnx_files.interpret(made, {"x": np.ones((1, 2, 2))})["y"].shape == (1, 6)
 
 
 def test_other_ways_to_bake_it_in() -> None:
@@ -616,27 +620,27 @@ def test_other_ways_to_bake_it_in() -> None:
         ("Concat", "a b", "to", {"axis": 0}),
         ("Reshape", "x to", "y"),
     ]
-    made = rewritten(onnx_models.model(concat, {"b": np.asarray([4])}, {"x": [6, 2, 2]}))
-    assert onnx_models.interpret(made, {"x": np.ones((1, 2, 2))})["y"].shape == (1, 4)
+    made = rewritten(onnx_files.model(concat, {"b": np.asarray([4])}, {"x": [6, 2, 2]}))
+    assert onnx_files.interpret(made, {"x": np.ones((1, 2, 2))})["y"].shape == (1, 4)
     constant = [
         ("Constant", "", "to", {"value": numpy_helper.from_array(np.asarray([6, 4]))}),
         ("Reshape", "x to", "y"),
     ]
-    made = rewritten(onnx_models.model(constant, {}, {"x": [6, 2, 2]}))
-    assert onnx_models.interpret(made, {"x": np.ones((1, 2, 2))})["y"].shape == (1, 4)
+    made = rewritten(onnx_files.model(constant, {}, {"x": [6, 2, 2]}))
+    assert onnx_files.interpret(made, {"x": np.ones((1, 2, 2))})["y"].shape == (1, 4)
     dynamic = [
         ("Shape", "x", "n"), ("Gather", "n zero", "g", {"axis": 0}), ("Unsqueeze", "g axes", "u"),
         ("Concat", "u b", "to", {"axis": 0}), ("Reshape", "x to", "y"),
     ]  # fmt: skip
     constants = {"zero": np.asarray(0), "axes": np.asarray([0]), "b": np.asarray([-1])}
-    assert rewritten(onnx_models.model(dynamic, constants, {"x": [3, 2, 2]})).inputs[0].shape == (1, 2, 2)
+    assert rewritten(onnx_files.model(dynamic, constants, {"x": [3, 2, 2]})).inputs[0].shape == (1, 2, 2)
     quant = rewritten(dense_batch := dense())
     assert quant.notes == () and dense_batch.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
 
 
 def test_quantizers_keep_the_shape_for_the_proof() -> None:
     specs = [("qonnx.custom_op.general::Quant", "x s z b", "q", QUANT), ("Reshape", "q to", "y")]
-    made = rewritten(onnx_models.model(specs, {**DENSE, "to": np.asarray([7, 4])}, {"x": [7, 2, 2]}))
+    made = rewritten(onnx_files.model(specs, {**DENSE, "to": np.asarray([7, 4])}, {"x": [7, 2, 2]}))
     assert made.inputs[0].shape == (1, 2, 2) and made.nodes[1].inputs[1] in made.constants
     assert made.constants[made.nodes[1].inputs[1]].value.tolist() == [1, 4]
 
@@ -653,12 +657,12 @@ def test_quantizers_keep_the_shape_for_the_proof() -> None:
     ids=["constant", "reshape", "reshape -1", "transpose", "concat"],
 )  # fmt: skip
 def test_a_batch_that_cannot_be_rewritten(specs: Any, constants: Any, said: str) -> None:
-    proto = onnx_models.model(specs, constants, {"x": [6, 4]})
+    proto = onnx_files.model(specs, constants, {"x": [6, 4]})
     assert refused(proto, LoadOptions(batch=1)) == f"{said}; {FIXED}"
 
 
 def test_batches_that_differ() -> None:
-    proto = onnx_models.model([("Concat", "x x2", "y", {"axis": 0})], {}, {"x": [2, 4], "x2": [3, 4]})
+    proto = onnx_files.model([("Concat", "x x2", "y", {"axis": 0})], {}, {"x": [2, 4], "x2": [3, 4]})
     assert refused(proto, LoadOptions(batch=1)) == f"made: its inputs have batches of 2 and 3, must be 1; {FIXED}"
 
 

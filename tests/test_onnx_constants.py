@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests import onnx_models
+from tests import onnx_files
 from toolchain.errors import UnsupportedError
 from toolchain.frontends.qonnx.archive import Node
 from toolchain.frontends.qonnx.constants import Constant, compressed, evaluate
@@ -112,7 +112,7 @@ def test_one_bit() -> None:
 def test_bipolar_is_qonnx() -> None:
     reference = pytest.importorskip("qonnx.custom_op.general.bipolar_quant").binary_quant
     rng = np.random.default_rng(3)
-    for scale in (np.asarray(0.1, F32), rng.uniform(0.1, 2, (6, 1)).astype(F32)):
+    for scale in (np.asarray(0.1, F32), np.asarray(10, F32), rng.uniform(0.1, 2, (6, 1)).astype(F32)):
         x = corners(rng, scale, (6, 40))
         got = run(node("BipolarQuant"), x, scale)
         np.testing.assert_array_equal(got.value, reference(x, scale))
@@ -454,11 +454,11 @@ def test_folding_is_onnxruntime(op: str, attributes: Any, inputs: Any, opsets: r
     names = [f"i{i}" for i in range(len(inputs))]
     ends = "a b" if op == "Split" else "a"
     for opset in sorted({opsets[0], opsets[-1]} | ({9, 11, 13, 17, 20, 21} & set(opsets))):
-        graph = onnx_models.model(
+        graph = onnx_files.model(
             [(op, " ".join(names), ends, attributes)], dict(zip(names, inputs, strict=True)), {}, ends, opset
         )
         kind = {"ArgMax": 7, "Shape": 7, "Cast": attributes.get("to")}.get(op, 1)
-        graph = onnx_models.typed(graph, a=kind)
+        graph = onnx_files.typed(graph, a=kind)
         want = runtime.InferenceSession(graph.SerializeToString()).run(None, {})
         got = evaluate(node(op, opset, "", len(want), **attributes), [Constant(v) for v in inputs], [])
         for g, w in zip(got, want, strict=True):
