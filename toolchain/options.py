@@ -62,7 +62,7 @@ class LoadOptions:
             raise ToolchainError("--input-std", f"is {given.input_std}, must be positive")
         mean = _rationals("--input-mean", given.input_mean)
         kind, zero_point = (int(match[2]), match[1] == "s"), given.input_zero_point or 0
-        return cls(kind, scale, zero_point, mean, std, given.sigmoid, given.batch)
+        return cls(kind, scale, zero_point, mean, std, sigmoid=given.sigmoid, batch=given.batch)
 
 
 def declared_input(b: GraphBuilder, name: str, shape: tuple[int, ...], o: LoadOptions) -> Value:
