@@ -20,6 +20,7 @@ from tests.onnx_exact import Interpreter
 from tests.test_onnx_exact import CASES, compare, shapes
 from toolchain.errors import ToolchainError
 
+KNOWN = [case for case in CASES if case.name != "constant-nodes"]  # has no initializers to damage
 MORE = int(os.environ.get("BITWRIGHT_MORE", "1"))
 OPS = (
     "Relu", "Quant", "Add", "MatMul", "Conv", "Flatten", "BipolarQuant", "Clip", "Identity", "Gemm", "Concat", "Mul", "Div",
@@ -49,18 +50,22 @@ def attribute_gone(model: Any, rng: np.random.Generator) -> None:
 
 def input_blank(model: Any, rng: np.random.Generator) -> None:
     node = node_of(model, rng)
-    node.input[int(rng.integers(len(node.input)))] = ""
+    if node.input:
+        node.input[int(rng.integers(len(node.input)))] = ""
 
 
 def input_gone(model: Any, rng: np.random.Generator) -> None:
-    del node_of(model, rng).input[-1]
+    node = node_of(model, rng)
+    if node.input:
+        del node.input[-1]
 
 
 def input_other(model: Any, rng: np.random.Generator) -> None:
     g = model.graph
     names = [v.name for v in (*g.initializer, *g.input)] + [name for n in g.node for name in n.output]
     node = node_of(model, rng)
-    node.input[int(rng.integers(len(node.input)))] = names[int(rng.integers(len(names)))]
+    if node.input:
+        node.input[int(rng.integers(len(node.input)))] = names[int(rng.integers(len(names)))]
 
 
 def value(model: Any, rng: np.random.Generator) -> None:
@@ -139,7 +144,7 @@ DAMAGE: tuple[Callable[[Any, np.random.Generator], None], ...] = (
 
 def damaged(seed: int) -> tuple[onnx_models.Case, Any, str]:
     rng = np.random.default_rng(seed)
-    case = CASES[int(rng.integers(len(CASES)))]
+    case = KNOWN[int(rng.integers(len(KNOWN)))]
     model = case.make()
     told = []
     for _ in range(1 + int(rng.random() < 0.25)):
@@ -170,8 +175,9 @@ def one(seed: int, seen: Counter[str]) -> None:
     try:
         toolchain.load(model, case.options)
     except ToolchainError as error:
-        assert "\n" not in str(error), f"{told}: {error}"
         seen["refused"] += 1
+        if "\n" in str(error):
+            raise AssertionError(f"{told}: {error}") from error
         return
     except Exception as error:
         raise AssertionError(f"{told}: {type(error).__name__} {error}") from error
