@@ -116,9 +116,11 @@ class Interpreter:
 
     def run_batch(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs of many samples, at once or one after another."""
-        if self.takes_batches:
-            return self.run(inputs)
         count = len(next(iter(inputs.values())))
+        if self.takes_batches:
+            found = self.run(inputs)
+            if all(len(v) == count for v in found.values()):  # else a constant of more axes widened it
+                return found
         each = [self.run({name: v[i : i + 1] for name, v in inputs.items()}) for i in range(count)]
         return {name: np.concatenate([one[name] for one in each]) for name in self.outputs}
 

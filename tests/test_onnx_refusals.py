@@ -80,7 +80,7 @@ def float_quant() -> Any:
 def scale_from_data() -> Any:
     n = Net()
     x = head(n)
-    s = n.add("ReduceMean", n.add("Relu", x), axes=[1], keepdims=0)
+    s = n.add("MatMul", n.add("Relu", x), n.const(np.ones((6, 1))))
     return unchecked(
         n, n.add("Quant", x, s, n.const(0.0), n.const(4.0), domain=QONNX, signed=1, narrow=0, rounding_mode="ROUND")
     )
@@ -160,7 +160,7 @@ def float8() -> Any:
 def qdq_scale_from_data() -> Any:
     n = Net()
     x = head(n)
-    s = n.add("ReduceMean", x, axes=[1], keepdims=0)
+    s = n.add("MatMul", x, n.const(np.ones((6, 1))))
     return unchecked(n, n.add("QuantizeLinear", x, s, n.const(0, np.int8)))
 
 
