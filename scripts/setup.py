@@ -24,9 +24,10 @@ from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parents[1]
 INPUTS = ("pyproject.toml", "constraints.txt", "scripts/setup.py")
-OVERLAYS = {
-    "qkeras3": "qkeras-v3==1.2.1"
-}  # the same module name as qkeras: reached by PYTHONPATH only, in a subprocess
+OVERLAYS = {  # folder -> package without its dependencies, outside site-packages
+    "qkeras3": "qkeras-v3==1.2.1",  # the same module name as qkeras: reached by PYTHONPATH only, in a subprocess
+    "aeon": "aeon==1.6.0",  # read for its data, never imported: no numba that it wants works with numpy 2.4
+}
 LEVELS = ("demo", "full")
 OLDEST = (3, 10)
 PIP_INSTALL = ("install", "--quiet", "--disable-pip-version-check", "-c", "constraints.txt")
@@ -38,10 +39,12 @@ FRAMEWORKS = ((3, 11), (3, 13))  # Keras 3.15 needs 3.11, TensorFlow 2.21 has no
 
 @dataclasses.dataclass(frozen=True)
 class Native:
-    """A program that pip does not bring: its Debian packages, and what happens to the tests without it."""
+    """A program that pip does not bring, or data: its Debian packages, and what happens to the tests without it."""
 
     packages: Tuple[str, ...]
     without: str
+    folder: str = ""
+    """Of data: what is there once its package is. A program is looked for on PATH."""
 
 
 NATIVE = {
@@ -55,6 +58,11 @@ NATIVE = {
         "tests of GCC's RV32 firmware are skipped; zig's run",
     ),
     "gcc": Native(("gcc", "libc6-dev"), "tests that compile for the host use zig; those of UBSan and ASan are skipped"),
+    "fashion-mnist": Native(
+        ("dataset-fashion-mnist",),
+        "its models in examples/zoo cannot be trained anew; tests of that are skipped",
+        "/usr/share/datasets/fashion-mnist",
+    ),
 }
 STAND_INS = {"arm-none-eabi-gcc": "compiler", "qemu-system-arm": "emulator"}  # program -> extra that stands in for it
 OVERRIDES = {"arm-none-eabi-gcc": "ARM_NONE_EABI_GCC", "qemu-system-arm": "QEMU_SYSTEM_ARM"}  # as in toolchain/tools.py
@@ -205,9 +213,15 @@ def key(level: str, machine: Machine, venv: str, inputs: Mapping[str, bytes]) ->
     return digest.hexdigest()
 
 
+def is_there(name: str) -> bool:
+    """Whether this machine has one of NATIVE."""
+    folder = NATIVE[name].folder
+    return Path(folder).is_dir() if folder else bool(os.environ.get(OVERRIDES.get(name, "")) or shutil.which(name))
+
+
 def look() -> Machine:
     """This machine."""
-    found = {name for name in NATIVE if os.environ.get(OVERRIDES.get(name, "")) or shutil.which(name)}
+    found = {name for name in NATIVE if is_there(name)}
     apt: Optional[Tuple[str, ...]] = None
     if shutil.which("apt-get"):
         if os.geteuid() == 0:

@@ -60,6 +60,7 @@ def test_full_takes_torch_first_and_alone_and_the_fork_outside_site_packages() -
         f"{INSTALL} torch",
         f"{INSTALL} -e .[all,test]",
         f"{INSTALL} --no-deps --upgrade --target V/overlays/qkeras3 qkeras-v3==1.2.1",
+        f"{INSTALL} --no-deps --upgrade --target V/overlays/aeon aeon==1.6.0",
     ]
 
 
@@ -80,6 +81,16 @@ def test_apt_is_asked_only_for_what_is_missing() -> None:
     assert all(step.else_note for step in steps)  # no network for apt: the tests that need it are skipped, said so
 
 
+def test_data_are_looked_for_in_their_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    data = setup.Native(("dataset-x",), "x is skipped", str(tmp_path / "x"))
+    monkeypatch.setattr(setup, "NATIVE", {"x": data})
+    stub(tmp_path / "x.bin" / "x", "exit 0")
+    monkeypatch.setenv("PATH", str(tmp_path / "x.bin"))  # a program of that name is not the data
+    assert setup.look().programs == frozenset()
+    (tmp_path / "x").mkdir()
+    assert setup.look().programs == frozenset({"x"})
+
+
 def test_without_root_it_says_what_is_skipped_and_why() -> None:
     assert setup.apt_steps(BARE) == (
         [],
@@ -89,8 +100,10 @@ def test_without_root_it_says_what_is_skipped_and_why() -> None:
             "no qemu-system-riscv32: tests on qemu_virt_rv32 are skipped",
             "no riscv64-unknown-elf-gcc: tests of GCC's RV32 firmware are skipped; zig's run",
             "no gcc: tests that compile for the host use zig; those of UBSan and ASan are skipped",
+            "no fashion-mnist: its models in examples/zoo cannot be trained anew; tests of that are skipped",
             "to have them, as root: apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm "
-            "qemu-system-misc gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf gcc libc6-dev",
+            "qemu-system-misc gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf gcc libc6-dev "
+            "dataset-fashion-mnist",
         ],
     )
 

@@ -102,9 +102,9 @@ def held_out(folder: Path, name: str) -> Path:
     return folder / f"data-{name}.npz"
 
 
-def write_held_out(folder: Path, name: str, data: Data, logits: dict[str, np.ndarray]) -> None:
-    """inputs, labels, divisor, and one array of float32 logits per model, named as the model: old ones are kept."""
+def write_held_out(folder: Path, name: str, data: Data, logits: dict[str, np.ndarray], keep: set[str]) -> None:
+    """inputs, labels, divisor, and float32 logits under the name of each model; of earlier ones those to `keep`."""
     path = held_out(folder, name)
-    arrays = dict(np.load(path)) if path.is_file() else {}
-    arrays |= {"inputs": data.test_x, "labels": data.test_y, "divisor": np.array(data.divisor)} | logits
+    earlier = {key: value for key, value in np.load(path).items() if key in keep} if path.is_file() else {}
+    arrays = {"inputs": data.test_x, "labels": data.test_y, "divisor": np.array(data.divisor), **earlier, **logits}
     np.savez_compressed(path, **dict(sorted(arrays.items())))
