@@ -89,7 +89,7 @@ def verify(source: object, graph: Graph, stored: dict[str, Ints], options: LoadO
             )
         if hasattr(end, "framework"):
             return room.run(graph, stored, chosen, end.framework(source, chosen, program))
-        source, program = end.load(source, chosen), end.program(source, chosen)
+        source, program = end.program(source, chosen)
 
 
 def emit(graph: Graph, board: Board | str) -> Project:

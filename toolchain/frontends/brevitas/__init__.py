@@ -28,8 +28,9 @@ def load(source: object, options: LoadOptions | None = None) -> Any:
     return export.run(source, options or LoadOptions()).model
 
 
-def program(source: object, options: LoadOptions) -> Program:
-    """For verify: what the module itself computes, by the names of the tensors of the file that load() makes of it."""
-    from toolchain.frontends.brevitas import oracle
+def program(source: object, options: LoadOptions) -> tuple[Any, Program]:
+    """For verify: what load() gives, and what the module itself computes, by the names of the tensors of that file."""
+    from toolchain.frontends.brevitas import export, oracle
 
-    return oracle.program(source, options)
+    exported = export.run(source, options)
+    return exported.model, oracle.program(source, exported)

@@ -69,7 +69,7 @@ def _state(where: str, part: Any) -> None:
     if kind == "_DelayQuant" and part.quant_delay_steps > 0:
         raise UnsupportedError(
             where,
-            f"its quantizer is still off, for quant_delay_steps={part.quant_delay_steps} more calls",
+            "its quantizer is still off, until quant_delay_steps have passed",
             "train on, or build the model without quant_delay_steps",
         )
     if kind == "StochasticRoundSte" and not part.deterministic_inference:

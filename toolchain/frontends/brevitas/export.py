@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import re
 import sys
 import types
 import warnings
@@ -102,7 +103,7 @@ def copied(name: str, source: Any) -> Any:
     import torch
 
     try:
-        module = copy.deepcopy(source).cpu().eval()
+        module = copy.deepcopy(source, _left_out(source)).cpu().eval()
     except Exception as e:
         raise UnsupportedError(
             name, f"cannot be copied ({_line(e)})", "load its state_dict into a fresh model"
@@ -115,8 +116,7 @@ def copied(name: str, source: Any) -> Any:
                 "call .float()",
             )
     for part in module.modules():
-        if getattr(part, "export_handler", None) is not None:  # left by an export of the user's that failed
-            part.export_handler = None
+        if getattr(part, "_export_mode", False):  # left by an export of the user's that failed
             part._export_mode = False
     inner = module.forward
 
@@ -126,6 +126,20 @@ def copied(name: str, source: Any) -> Any:
     forward.__signature__ = _signature(inner)  # type: ignore[attr-defined]
     module.forward = types.MethodType(forward, module)
     return module
+
+
+def _left_out(source: Any) -> dict[int, Any]:
+    """A memo for deepcopy: another export's handlers stay behind, and results that have a gradient, which cannot be copied."""
+    import torch
+
+    found: dict[int, Any] = {}
+    for part in source.modules():
+        if getattr(part, "export_handler", None) is not None:
+            found[id(part.export_handler)] = None
+        for value in vars(part).values():
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                found[id(value)] = value.detach().clone()
+    return found
 
 
 def _signature(inner: Any) -> Any:
@@ -288,6 +302,7 @@ def _module(name: str) -> str:
     """/l/l.3/act_quant/export_handler/Quant_output_0 -> l.3: the exporter's scopes are attributes, and whole paths of lists' entries."""
     path: list[str] = []
     for part in name.strip("/").split("/")[:-1]:
+        part = re.sub(r"^(export_handler|activation_impl)_\d+$", r"\1", part)  # the second time that it is called
         if "." in part and path and part.partition(".")[0] == path[-1].rpartition(".")[2]:
             path[-1] = ".".join((path[-1], part.partition(".")[2]))
         elif part == "weight_quant":

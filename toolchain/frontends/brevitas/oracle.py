@@ -17,9 +17,8 @@ from toolchain.frontends.brevitas import export
 BATCH = 128
 
 
-def program(source: Any, options: Any) -> Program:
+def program(source: Any, exported: export.Exported) -> Program:
     """Every activation quantizer's output, what it read, and the module's outputs."""
-    exported = export.run(source, options)
     module = export.copied(f"module {type(source).__name__}", source)
     makers = {name: node for node in exported.model.graph.node for name in node.output}
 

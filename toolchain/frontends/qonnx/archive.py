@@ -196,7 +196,7 @@ def _standard(domain: str) -> str:
 
 
 def _model(
-    where: str, path: Path | None, proto: ModelProto, inputs: list[ValueInfoProto], versions: dict[str, int], notes: list[str]
+    where: str, path: Path | None, proto: ModelProto, inputs: list[ValueInfoProto], versions: Mapping[str, int], notes: list[str]
 ) -> Model:  # fmt: skip
     graph, all_nodes = proto.graph, list(proto.graph.node)
     names, sparse = [v.name for v in inputs], {t.values.name for t in graph.sparse_initializer}
@@ -298,7 +298,7 @@ def _unique(name: str, taken: set[str]) -> str:
     return chosen
 
 
-def _node(proto: NodeProto, name: str, versions: dict[str, int], folder: Path | None) -> Node:
+def _node(proto: NodeProto, name: str, versions: Mapping[str, int], folder: Path | None) -> Node:
     spelling = _standard(proto.domain)
     domain = "qonnx" if is_qonnx(spelling) else spelling
     where = f"node {name} ({proto.op_type})"
