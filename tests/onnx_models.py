@@ -444,6 +444,16 @@ def batchnorms() -> Iterator[Case]:
     yield Case("batchnorm-exact-relu", lambda: batchnorm(13, "conv", exact=True, after="Relu"))
     yield Case("batchnorm-input", lambda: batchnorm(13, "input"), INPUT_U8)
     yield Case("batchnorm-bipolar", batchnorm_bipolar)
+    for op, bounds in (
+        ("Clip", (-1.0, 1.0)),
+        ("Clip", (-1.0, -0.1)),
+        ("Relu", ()),
+        ("HardSigmoid", ()),
+        ("LeakyRelu", ()),
+    ):
+        name = f"batchnorm-{op.lower()}{list(bounds) or ''}-bipolar"
+        yield Case(name, lambda o=op, b=bounds: batchnorm_then_sign(o, b))
+    yield Case("batchnorm-flattened", batchnorm_flattened)
     yield Case("batchnorm-wide", batchnorm_wide)
     yield Case("batchnorm-then-conv", batchnorm_then_conv)
 
@@ -455,6 +465,24 @@ def batchnorm_bipolar() -> Any:
     given = (n.floats(4), n.floats(4), n.floats(4), n.floats(4, lo=0.5, hi=2))
     y = n.add("BatchNormalization", y, *map(n.const, given))
     return n.model(n.add("BipolarQuant", y, n.const(1.0), domain=QONNX))
+
+
+def batchnorm_then_sign(op: str, bounds: Sequence[float]) -> Any:
+    """BatchNorm, hard tanh, sign: what binarized networks are made of."""
+    n = Net(seed=65)
+    y = n.add("MatMul", n.quant(n.input(6), 0.25, 4), n.weight((6, 3), 0.25))
+    given = (n.floats(3), n.floats(3), n.floats(3), n.floats(3, lo=0.5, hi=2))
+    y = n.add(op, n.add("BatchNormalization", y, *map(n.const, given)), *map(n.const, bounds))
+    return n.model(n.add("BipolarQuant", y, n.const(1.0), domain=QONNX))
+
+
+def batchnorm_flattened() -> Any:
+    """Numbers for each feature of a flattened image: they follow the file's order."""
+    n = Net(seed=66)
+    y = n.quant(n.add("Conv", n.quant(n.input(2, 4, 3), 0.125, 4), n.weight((3, 2, 2, 2), 0.25)), 0.5, 4)
+    given = (n.floats(18, lo=0.5), n.floats(18), n.floats(18), n.floats(18, lo=0.5, hi=2))
+    y = n.quant(n.add("BatchNormalization", n.add("Flatten", y), *map(n.const, given)), 0.3, 5)
+    return n.model(n.quant(n.add("MatMul", y, n.weight((18, 3), 0.25)), 0.5, 6))
 
 
 def batchnorm_wide() -> Any:
@@ -510,6 +538,8 @@ def activations() -> Iterator[Case]:
     yield Case(
         "hardsigmoid-po2", lambda: activation("HardSigmoid", signed=0, bits=6, scale=1 / 64, alpha=0.25, beta=0.5)
     )
+    for name, bounds in (("inside", (-0.3, 0.4)), ("partly", (-1.0, 1.6))):
+        yield Case(f"clip-channel-{name}", lambda b=bounds: clip_channel(b))
     yield Case("neg", lambda: activation("Neg"))
     each = [0.5, -0.75, 1.0, 3.0]
     for op in ("Add", "Sub", "Mul", "Div"):
@@ -525,6 +555,14 @@ def activations() -> Iterator[Case]:
     yield Case("add-spatial-channel", add_spatial)
     yield Case("relu-twice", relu_twice)
     yield Case("leakyrelu-after-batchnorm", lambda: batchnorm(13, "conv", after="LeakyRelu"))
+
+
+def clip_channel(bounds: tuple[float, float]) -> Any:
+    """Bounds that are another integer for each channel of the quantizer."""
+    n = Net(seed=67)
+    x = n.add("MatMul", n.quant(n.input(6), 0.125, 5), n.weight((6, 4), 0.25))
+    x = n.add("Clip", x, n.const(bounds[0]), n.const(bounds[1]))
+    return n.model(n.quant(x, np.array([[0.05, 0.1, 0.25, 0.4]], np.float32), 5))
 
 
 def const_first(op: str) -> Any:
@@ -609,6 +647,11 @@ def joined() -> Iterator[Case]:
     yield Case("add-accumulators", lambda: add_accumulators(0.25, 0.25))
     yield Case("add-accumulators-float", lambda: add_accumulators(0.3, 0.17))
     yield Case("residual", residual)
+    for op in ("Mul", "Add", "Sub"):
+        yield Case(f"excite-{op.lower()}", lambda o=op: excite(o))
+        yield Case(f"excite-{op.lower()}-first", lambda o=op: excite(o, True))
+    yield Case("concat-flat", concat_flat)
+    yield Case("unet", unet)
     yield Case("two-inputs", two_inputs)
     yield Case("two-outputs", two_outputs)
     yield Case("add-with-itself", with_itself)
@@ -638,6 +681,35 @@ def residual() -> Any:
     y = n.add("Conv", y, n.weight((3, 3, 3, 3), 0.0713), pads=[1, 1, 1, 1])
     y = n.add("Add", n.quant(y, 0.19, 5), x)
     return n.model(n.quant(n.add("Relu", y), 0.12, 4, signed=0))
+
+
+def excite(op: str, first: bool = False) -> Any:
+    """Squeeze and excite: a factor for each channel, reckoned from the image itself."""
+    n = Net(seed=68)
+    x = n.quant(n.input(3, 5, 4), 0.125, 4)
+    y = n.quant(n.add("GlobalAveragePool", x), 0.1, 5)
+    y = n.add("Sigmoid", n.add("Conv", y, n.weight((3, 3, 1, 1), 0.5), n.const(n.floats(3))))
+    y = n.quant(y, 1 / 16, 4, signed=0)
+    return n.model(n.quant(n.add(op, *((y, x) if first else (x, y))), 0.07, 5))
+
+
+def concat_flat() -> Any:
+    """A flattened image beside another row of features."""
+    n = Net(seed=69)
+    x = n.quant(n.input(3, 5, 4), 0.125, 4)
+    a = n.quant(n.add("Conv", x, n.weight((2, 3, 3, 2), 0.25)), 0.5, 4)  # [2, 3, 3]
+    y = n.add("Concat", n.add("Flatten", a), n.add("Flatten", n.add("GlobalMaxPool", x)), axis=1)
+    return n.model(n.quant(n.add("MatMul", n.quant(y, 0.3, 4), n.weight((21, 4), 0.25)), 0.5, 6))
+
+
+def unet() -> Any:
+    n = Net(seed=70)
+    x = n.quant(n.input(3, 6, 4), 0.125, 4)
+    y = n.add("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    y = n.quant(n.add("Relu", n.add("Conv", y, n.weight((2, 3, 3, 3), 0.3), pads=[1, 1, 1, 1])), 0.37, 4, signed=0)
+    y = n.add("Concat", n.add("Resize", y, "", n.const([1, 1, 2, 2]), mode="nearest"), x, axis=1)
+    y = n.add("Conv", n.quant(y, 0.2, 4), n.weight((4, 5, 1, 1), 0.25), n.const(n.floats(4)))
+    return n.model(n.add("ArgMax", y, axis=1))
 
 
 def two_inputs() -> Any:
@@ -810,6 +882,8 @@ def shapes() -> Iterator[Case]:
     yield Case("image-to-sequence", image_to_sequence)
     for name, how in UPSAMPLES.items():
         yield Case(f"upsample-{name}", lambda h=how: upsampled(*h))
+    yield Case("tokens", tokens)
+    yield Case("gemm-bias-of-two-axes", gemm_bias)
     yield Case("flatten-image-only", flatten_image_only)
     yield Case("dense-scale-per-feature-after-flatten", flat_scaled)
 
@@ -911,6 +985,21 @@ def image_to_sequence() -> Any:
     x = n.quant(n.add("Conv", n.quant(n.input(2, 5, 4), 0.125, 4), n.weight((3, 2, 2, 2), 0.25)), 0.5, 4)
     x = n.add("Reshape", x, n.const([1, 3, 12], np.int64))
     return n.model(n.quant(n.add("Conv", x, n.weight((5, 3, 2), 0.25)), 0.5, 5))
+
+
+def tokens() -> Any:
+    """Positions of an image as rows of a matrix product."""
+    n = Net(seed=71)
+    x = n.quant(n.add("Conv", n.quant(n.input(2, 5, 4), 0.125, 4), n.weight((3, 2, 2, 2), 0.25)), 0.5, 4)
+    x = n.add("Transpose", n.add("Reshape", x, n.const([1, 3, 12], np.int64)), perm=[0, 2, 1])
+    x = n.quant(n.add("Add", n.add("MatMul", x, n.weight((3, 5), 0.25)), n.const(n.floats(5))), 0.3, 5)
+    return n.model(n.quant(n.add("MatMul", n.add("Flatten", x), n.weight((60, 4), 0.25)), 0.5, 6))
+
+
+def gemm_bias() -> Any:
+    n = Net(seed=72)
+    y = n.add("Gemm", n.quant(n.input(6), 0.25, 4), n.weight((6, 4), 0.25), n.const(n.floats(1, 4)))
+    return n.model(n.quant(y, 0.5, 6))
 
 
 def flatten_image_only() -> Any:
