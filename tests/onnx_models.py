@@ -540,6 +540,7 @@ def activations() -> Iterator[Case]:
     )
     for name, bounds in (("inside", (-0.3, 0.4)), ("partly", (-1.0, 1.6))):
         yield Case(f"clip-channel-{name}", lambda b=bounds: clip_channel(b))
+        yield Case(f"clip-channel-{name}-weights", lambda b=bounds: clip_channel(b, "channel"))
     yield Case("neg", lambda: activation("Neg"))
     each = [0.5, -0.75, 1.0, 3.0]
     for op in ("Add", "Sub", "Mul", "Div"):
@@ -557,10 +558,10 @@ def activations() -> Iterator[Case]:
     yield Case("leakyrelu-after-batchnorm", lambda: batchnorm(13, "conv", after="LeakyRelu"))
 
 
-def clip_channel(bounds: tuple[float, float]) -> Any:
+def clip_channel(bounds: tuple[float, float], kind: str = "po2") -> Any:
     """Bounds that are another integer for each channel of the quantizer."""
     n = Net(seed=67)
-    x = n.add("MatMul", n.quant(n.input(6), 0.125, 5), n.weight((6, 4), 0.25))
+    x = n.add("MatMul", n.quant(n.input(6), 0.125, 5), n.weight((6, 4), scales(kind, 0.25, 4, 1, 2)))
     x = n.add("Clip", x, n.const(bounds[0]), n.const(bounds[1]))
     return n.model(n.quant(x, np.array([[0.05, 0.1, 0.25, 0.4]], np.float32), 5))
 

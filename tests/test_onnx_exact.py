@@ -174,27 +174,21 @@ def test_a_wrong_weight_is_seen() -> None:
 
 # --- random networks ----------------------------------------------------------------------------------------------------
 
-REFUSED: Counter[str] = Counter()
 
+def test_random_networks() -> None:
+    seen: Counter[str] = Counter()
 
-@settings(
-    max_examples=40 * MORE, deadline=None, derandomize=MORE == 1, database=None, phases=(Phase.explicit, Phase.generate),
-    suppress_health_check=list(HealthCheck),
-)  # fmt: skip
-@given(st.integers(0, 2**31))
-def test_random_networks(seed: int) -> None:
-    REFUSED["all"] += 1
-    try:
-        compare(onnx_models.random_model(seed), None, seed)
-    except UnsupportedError as error:  # too wide for any multiplier and any table: allowed, seldom
-        REFUSED[str(error)] += 1
-
-
-def test_few_random_networks_are_refused() -> None:
-    REFUSED.clear()
-    for seed in range(30):
+    @settings(
+        max_examples=40 * MORE, deadline=None, derandomize=MORE == 1, database=None,
+        phases=(Phase.explicit, Phase.generate), suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(st.integers(0, 2**31))
+    def equal(seed: int) -> None:
+        seen["all"] += 1
         try:
-            toolchain.load(onnx_models.random_model(seed))
-        except UnsupportedError as error:
-            REFUSED[str(error)] += 1
-    assert sum(REFUSED.values()) <= 1, REFUSED
+            compare(onnx_models.random_model(seed), None, seed)
+        except UnsupportedError as error:  # too wide for any multiplier and any table: allowed, seldom
+            seen[str(error)] += 1
+
+    equal()
+    assert seen.total() - seen["all"] <= 0.08 * seen["all"], seen
