@@ -211,6 +211,62 @@ def weight_first() -> Any:
     return unchecked(n, n.quant(n.add("MatMul", n.weight((4, 6), 0.25), x), 0.5, 6))
 
 
+@refused("DequantizeLinear_2.*zero point")
+def zero_point_of_floats() -> Any:
+    """ONNX: of the type of what is dequantized. 0.5 must not become 0."""
+    n = Net()
+    y = n.add(
+        "DequantizeLinear",
+        n.add("QuantizeLinear", head(n), n.const(0.5), n.const(0, np.int8)),
+        n.const(0.5),
+        n.const(0.5),
+    )
+    return unchecked(n, y)
+
+
+@refused("Quant_0.*scale")
+def scale_of_no_elements() -> Any:
+    n = Net()
+    return ended(n, n.quant(n.input(6), np.zeros(0), 4))
+
+
+@refused("Quant_0.*zero point")
+def zero_point_of_no_elements() -> Any:
+    n = Net()
+    return ended(n, n.quant(n.input(6), 0.5, 4, np.zeros(0)))
+
+
+@refused("Quant_1")
+def quant_of_nothing() -> Any:
+    n = Net()
+    x = head(n)
+    w = n.add("Quant", "", *map(n.const, (0.25, 0.0, 4.0)), domain=QONNX, signed=1, narrow=1, rounding_mode="ROUND")
+    return unchecked(n, n.quant(n.add("MatMul", x, w), 0.5, 5))
+
+
+@refused("Clip_1.*(qonnx|domain)")
+def clip_of_qonnx() -> Any:
+    """QONNX has no Clip; ONNX's is another operator."""
+    return one("Clip", domain=QONNX, consts=[(-0.5, np.float32), (0.5, np.float32)])
+
+
+@refused("QuantizeLinear_1.*(qonnx|domain)")
+def quantize_linear_of_qonnx() -> Any:
+    return one("QuantizeLinear", domain=QONNX, consts=[(0.5, np.float32), (0, np.int8)])
+
+
+@refused("MultiThreshold_1")
+def thresholds_scaled_by_nan() -> Any:
+    return one(
+        "MultiThreshold", domain=QONNX, consts=[([[0.5, 1.0]], np.float32)], out_dtype="UINT2", out_scale=float("nan")
+    )
+
+
+@refused("LeakyRelu_1")
+def leakyrelu_of_nan() -> Any:
+    return one("LeakyRelu", alpha=float("nan"))
+
+
 # --- layers -------------------------------------------------------------------------------------------------------------
 
 
@@ -578,6 +634,15 @@ def argmax_last_index() -> Any:
     return one("ArgMax", axis=1, select_last_index=1, last=False)
 
 
+@contextlib.contextmanager
+def refusals_kept(told: list[str], name: str = "") -> Iterator[None]:
+    try:
+        yield
+    except ToolchainError as error:
+        told.append(f"{name}{error}")
+        raise
+
+
 def message(error: ToolchainError, words: str) -> None:
     """One line, that says where and what, in the house's form."""
     text = str(error)
@@ -599,10 +664,9 @@ def test_the_whole_texts(golden: Callable[[str, str], None]) -> None:
     """Every refusal word for word; `make golden` and the diff show what a change of wording does."""
     lines = []
     for name, (build, _) in REFUSED.items():
-        with pytest.raises(ToolchainError) as raised:
+        with contextlib.suppress(Exception), refusals_kept(lines, f"{name}: "):  # another error fails the test above
             toolchain.load(build())
-        lines.append(f"{name}: {raised.value}\n")
-    golden("onnx_refusals.txt", "".join(lines))
+    golden("onnx_refusals.txt", "\n".join(lines) + "\n")
 
 
 UNSUPPORTED = [
@@ -683,15 +747,6 @@ def test_bytes_turned_at_random(tmp_path: Path) -> None:
             toolchain.load(file_of(tmp_path, bytes(broken)))
     assert len(told) > 20
     assert [text for text in told if "\n" in text] == []
-
-
-@contextlib.contextmanager
-def refusals_kept(told: list[str]) -> Iterator[None]:
-    try:
-        yield
-    except ToolchainError as error:
-        told.append(str(error))
-        raise
 
 
 def external(tmp_path: Path, location: str, **more: str) -> Path:

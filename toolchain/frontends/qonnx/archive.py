@@ -205,7 +205,7 @@ def _model(
     order = needed(where, all_nodes, names, stored, outputs)
     live = set(names)
     for i in order:
-        subgraph = any(a.type in (a.GRAPH, a.GRAPHS) for a in all_nodes[i].attribute)  # may read any tensor unnamed here
+        subgraph = any(a.type in (a.GRAPH, a.GRAPHS) for a in all_nodes[i].attribute)  # may read any tensor
         if subgraph or live.intersection(all_nodes[i].input):
             live.update(all_nodes[i].output)
     if fixed := [name for name in outputs if name not in live]:  # Brevitas returns a QuantTensor's scale, bits, ...
