@@ -107,4 +107,6 @@ def write_held_out(folder: Path, name: str, data: Data, logits: dict[str, np.nda
     path = held_out(folder, name)
     earlier = {key: value for key, value in np.load(path).items() if key in keep} if path.is_file() else {}
     arrays = {"inputs": data.test_x, "labels": data.test_y, "divisor": np.array(data.divisor), **earlier, **logits}
-    np.savez_compressed(path, **dict(sorted(arrays.items())))
+    unfinished = path.with_suffix(".new.npz")  # whoever reads meanwhile has the old file
+    np.savez_compressed(unfinished, **dict(sorted(arrays.items())))
+    unfinished.replace(path)

@@ -141,7 +141,9 @@ ZOO: dict[str, Entry] = {
     "digits_res_4": digits(n.residual_cnn, po2(4), "QuantEltwiseAdd, power-of-two scales"),
     "digits_res_4_bn": digits(n.shared_residual_cnn, Recipe(4, norm=True), "+ behind a shared quantizer, float scales"),
     "digits_dw_4_bn": digits(n.separable_cnn, Recipe(4, CHANNELS, norm=True), "depthwise, AdaptiveAvgPool2d"),
-    "digits_dw_8": digits(n.separable_cnn, po2(8, Int8WeightPerChannelFixedPoint), "depthwise, power-of-two scales"),
+    "digits_dw_8_bn": digits(
+        n.separable_cnn, po2(8, Int8WeightPerChannelFixedPoint, norm=True), "depthwise, power-of-two scales"
+    ),
     "digits_cat_4": digits(n.branching_cnn, Recipe(4, bias=Int32Bias), "torch.cat behind a shared quantizer"),
     "digits_avg_4": digits(n.averaging_cnn, po2(4), "TruncAvgPool2d that rounds, power-of-two scales", epochs=25),
     "digits_avg_5": digits(
