@@ -29,7 +29,7 @@ INT4 = (21, 22)  # TensorProto.UINT4, INT4: numpy cannot hold what onnxruntime w
 def need(where: str, custom: bool) -> None:
     """MissingToolError where a package that runs the model is not installed."""
     try:
-        import onnxruntime  # type: ignore[import-untyped]  # noqa: F401
+        import onnxruntime  # noqa: F401
 
         if custom:
             import qonnx.custom_op.registry  # noqa: F401
