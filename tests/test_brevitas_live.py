@@ -346,6 +346,16 @@ def test_the_module_and_all_around_it_are_left_as_they_were(capfd: pytest.Captur
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_forward_that_draws_random_numbers_takes_none_of_the_users() -> None:
+    import torch
+
+    module = calibrated(lambda: zoo.wired(lambda m, x: (torch.rand(3), m.q(x))[1], q=identity()))
+    before = torch.random.get_rng_state()
+    graph = flow.load(module, options(module))
+    assert flow.verify(module, graph, inputs.made_up(graph, 4), options(module)).equal
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
 def test_an_export_of_the_users_that_failed_does_not_disturb() -> None:
     """Brevitas leaves its handlers on a module whose export failed, and would use them again."""
     from brevitas.export import StdQCDQONNXManager

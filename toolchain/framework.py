@@ -45,11 +45,14 @@ PLAIN = Affine()
 
 @dataclass(frozen=True)
 class Rounded:
-    """How the framework made a tensor by rounding: what it rounded, in float32, and its quantizer, to be asked again."""
+    """How the framework made a tensor by rounding: what it rounded, in float32, and its quantizer, to be asked again.
+
+    `real` is None where the framework rounds within one operator, and shows nothing of what.
+    """
 
     tensor: str  # of the graph, and `meaning` says what real value the quantizer reads
     meaning: Affine
-    real: np.ndarray
+    real: np.ndarray | None
     quantizer: Callable[[np.ndarray], np.ndarray]
 
 

@@ -164,12 +164,11 @@ def compare(graph: Graph, stored: Mapping[str, Ints], told: Iterable[Shown]) -> 
         op = made.get(name)
         if op is not None:
             forced[name] = evaluate(op, *(forced[t.name] for t in ops.inputs_of(op)))
-        here = forced[name]
-        for shown in rows.get(name, ()):
-            report, theirs = _row(shown, tensor, op, ours[name], here, noise, tensors)
+        for shown in rows.get(name, ()):  # what one row has explained, the next need not
+            report, theirs = _row(shown, tensor, op, ours[name], forced[name], noise, tensors)
             reports.append(report)
             wholes[name] = theirs
-            if shown.meaning == PLAIN:
+            if shown.meaning == PLAIN or shown.rounded:
                 forced[name] = np.clip(theirs, tensor.qtype.min, tensor.qtype.max)
     outputs = tuple(_output(t, rows[t.name][-1], ours[t.name], wholes[t.name]) for t in graph.outputs)
     left = tuple(n for n in tensors if n not in rows)
@@ -202,8 +201,12 @@ def _row(
         # a rounded value is a whole number, and QKeras' x + (xq - x) adds noise of x's own size
         size = noise.of(tensor, shown.meaning) / np.abs(step)
         if shown.rounded:
-            size = FEW * UNIT * (np.abs(here) + np.abs(shown.rounded.real / step))
-            tie = _ties(shown.rounded, tensor, op, whole, here, began, noise, tensors)
+            read = 0.0 if shown.rounded.real is None else np.abs(shown.rounded.real / step)
+            size = FEW * UNIT * (np.abs(here) + read)
+            if began.any():
+                tie = _ties(shown.rounded, tensor, op, whole, here, began, noise, tensors)
+            large = np.abs(here - tensor.qtype.zero_point)
+            held = began & ~tie & (np.abs(local - here) <= 2 * UNIT * large)  # at least one step: none below 2**23
         else:
             held = began & (np.abs(local - here) <= size)
         off_grid &= left > np.minimum(size, 0.5)
@@ -225,7 +228,7 @@ def _row(
         float32_range=int(held.sum()),
         unexplained=int(unexplained.sum()),
         off_grid=int(off_grid.sum()),
-        largest=int(np.maximum(np.abs(whole - here), np.abs(pure - ours)).max(initial=0)),
+        largest=int(np.maximum(_apart(op, whole, here), _apart(op, pure, ours)).max(initial=0)),
         first=first,
         residue=float(left.max(initial=0)),
     )
@@ -255,26 +258,40 @@ def _ties(
     exact = r.meaning.real(source, noise.values[r.tensor][rows])
     allowed = noise.of(source, r.meaning, rows)
     scale = np.array([float(s) for s in tensor.qtype.scales])
+
+    def gives(x: np.ndarray, wanted: Ints) -> Any:
+        return np.rint(np.asarray(r.quantizer(x), np.float64) / scale + tensor.qtype.zero_point) == wanted
+
     if any(s.numerator & (s.numerator - 1) or s.denominator & (s.denominator - 1) for s in tensor.qtype.scales):
         allowed = allowed + 2 * UNIT * np.abs(exact)  # the quantizer divides by its scale, and adds its zero point
-    near = (np.abs(r.real[rows] - exact) <= allowed) & (allowed > 0)
+    if r.real is not None:
+        near = (np.abs(r.real[rows] - exact) <= allowed) & (allowed > 0)
+    else:  # within one operator, whose factor is a product and a quotient of scales
+        allowed = allowed + 4 * UNIT * np.abs(exact)
+        near = np.zeros(exact.shape, bool)
+        for sign in (-1, 1):
+            near |= gives((exact + sign * allowed).astype(np.float32), whole[rows])
     agrees = np.zeros_like(near)
     middle = exact.astype(np.float32)
     for probe in (middle, np.nextafter(middle, np.float32(-np.inf)), np.nextafter(middle, np.float32(np.inf))):
-        code = np.rint(np.asarray(r.quantizer(probe), np.float64) / scale + tensor.qtype.zero_point)
-        agrees |= code == here[rows]
+        agrees |= gives(probe, here[rows])
     found = np.zeros_like(began)
-    found[rows] = began[rows] & near & agrees & _one_step(op, whole[rows], here[rows])
+    found[rows] = began[rows] & near & agrees & (_apart(op, whole[rows], here[rows]) == 1)
     return found
 
 
-def _one_step(op: ops.Op | None, x: Ints, y: Ints) -> Any:
-    """Neighbouring integers; of a ladder, neighbouring levels."""
-    close = np.abs(x - y) == 1
-    if isinstance(op, ops.Threshold | ops.Lookup):
-        levels = np.unique(op.levels.array if isinstance(op, ops.Threshold) else op.table.array)
-        close |= np.abs(np.searchsorted(levels, x) - np.searchsorted(levels, y)) == 1
-    return close
+def _apart(op: ops.Op | None, x: Ints, y: Ints) -> Any:
+    """The difference in steps; on a ladder, in levels of the channel, where both are levels."""
+    found = np.abs(x - y)
+    if not isinstance(op, ops.Threshold | ops.Lookup) or not found.any():
+        return found
+    rows = np.atleast_2d(op.levels.array if isinstance(op, ops.Threshold) else op.table.array)
+    for c in range(x.shape[-1]):
+        levels = np.unique(rows[c if len(rows) > 1 else 0])
+        at = [np.minimum(np.searchsorted(levels, v[..., c]), len(levels) - 1) for v in (x, y)]
+        both = (levels[at[0]] == x[..., c]) & (levels[at[1]] == y[..., c])
+        found[..., c] = np.where(both, np.abs(at[0] - at[1]), found[..., c])
+    return found
 
 
 class _Noise:

@@ -62,7 +62,7 @@ def _need(name: str) -> None:
     try:
         import brevitas
         import onnx  # noqa: F401  the exporter needs all four
-        import onnxoptimizer  # type: ignore[import-untyped]  # noqa: F401
+        import onnxoptimizer  # noqa: F401
         import torch  # noqa: F401
     except ImportError as e:
         raise MissingToolError(

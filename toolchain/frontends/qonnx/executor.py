@@ -29,7 +29,7 @@ INT4 = (21, 22)  # TensorProto.UINT4, INT4: numpy cannot hold what onnxruntime w
 def need(where: str, custom: bool) -> None:
     """MissingToolError where a package that runs the model is not installed."""
     try:
-        import onnxruntime  # type: ignore[import-untyped]  # noqa: F401
+        import onnxruntime  # noqa: F401
 
         if custom:
             import qonnx.custom_op.registry  # noqa: F401
@@ -83,7 +83,7 @@ class Executor:
 
     def run(self, given: Mapping[str, np.ndarray], names: Iterable[str]) -> Values:
         """These tensors, [samples, ...] each, for inputs [samples, ...]."""
-        wanted = [n for n in dict.fromkeys(names) if n in self.live]
+        wanted = [n for n in dict.fromkeys(names) if n in self.live and self.kinds.get(n) not in INT4]
         if self.batched is None:
             self.batched = self._may_batch(given, wanted)
         return self._batches(lambda some: self._run(self.parts, some), given, wanted)
@@ -102,6 +102,13 @@ class Executor:
                 raise ToolchainError(self.where, f"{end} is computed from more than {start}")
             self._chains[key] = self._parts(chain[::-1])
         return self._batches(lambda some: self._run(self._chains[key], some), {start: x}, [end])[end]
+
+    def quantized(self, scale: str, zero_point: str, x: np.ndarray) -> np.ndarray:
+        """QuantizeLinear of x with these constants of the model."""
+        from onnx import helper
+
+        node = helper.make_node("QuantizeLinear", ["asked", scale, zero_point], ["answered"])
+        return self._session([node], ["asked"])({"asked": x})["answered"]
 
     @cached_property
     def parts(self) -> list[_Part]:
@@ -217,6 +224,7 @@ class Executor:
 
     def _batches(self, run: Callable[[Values], Values], given: Mapping[str, np.ndarray], names: list[str]) -> Values:
         count = len(next(iter(given.values())))
+        assert count
         step = BATCH if self.batched else self.baked
         found: dict[str, list[np.ndarray]] = {n: [] for n in names}
         for i in range(0, count, step):
