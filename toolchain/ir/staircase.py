@@ -7,7 +7,7 @@ is computed with rationals, so nothing depends on floating point.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -16,10 +16,10 @@ from toolchain.errors import UnsupportedError
 
 from .builder import GraphBuilder
 from .check import MAX_LOOKUP_BITS
-from .exact import MAX_LADDER, affine, rounded
+from .exact import MAX_LADDER, affine, edge, rounded
 from .ops import Rounding
 from .types import QType, Tensor
-from .values import Value, exact, spread
+from .values import Value, spread
 
 Edge = tuple[Fraction, bool]  # where a step begins, and whether the edge itself belongs to it
 
@@ -93,9 +93,7 @@ def apply(b: GraphBuilder, v: Value, part: Uniform | Ladder, name: str, where: s
         if size not in (1, v.shape[-1]):
             raise UnsupportedError(where, f"{size} {what} for {v.shape[-1]} channels", "give one for each channel")
     if isinstance(part, Ladder):
-        if v.lo is not None or v.hi is not None:
-            v = Value(exact(b, v, f"{name}_clip", where))
-        return _ladder(b, v, part, name, where)
+        return _ladder(b, replace(v, lo=None, hi=None), _clipped(part, v.lo, v.hi), name, where)
     return _uniform(b, v, part, name, where)
 
 
@@ -111,8 +109,7 @@ def _uniform(b: GraphBuilder, v: Value, part: Uniform, name: str, where: str) ->
     size = max(len(given), len(part.slope), len(part.intercept))
     ends = [(x, {part.code(x, c) for c in range(size)}) for x in (v.lo, v.hi) if x is not None]
     if any(len(codes) > 1 for _, codes in ends):  # a clip at one real value is another code in each channel
-        v = Value(exact(b, v, f"{name}_clip", where))
-        given = v.columns()
+        return apply(b, v, _rungs(part, size, where), name, where)
     slopes, offsets = spread(part.slope, size), spread(part.intercept, size)
     pairs = zip(given * size if len(given) == 1 else given, slopes, offsets, strict=True)
     columns = [(a * m, i * m + o) for (a, i), m, o in pairs]
@@ -131,10 +128,44 @@ def _uniform(b: GraphBuilder, v: Value, part: Uniform, name: str, where: str) ->
     return affine(b, v.tensor, qtype, slope, intercept, part.rounding, name, (lo, hi), part.output_offset)
 
 
+def _rungs(part: Uniform, size: int, where: str) -> Ladder:
+    """The same quantizer as a ladder for each of `size` channels."""
+    if (part.hi - part.lo) * size > MAX_LADDER:
+        raise UnsupportedError(
+            where,
+            f"{part.hi - part.lo} steps clipped differently in each of {size} channels",
+            "use one scale or fewer bits",
+        )
+    edges = []
+    for c in range(size):
+        slope, intercept = part.slope[c % len(part.slope)], part.intercept[c % len(part.intercept)]
+        assert slope > 0, "a quantizer rises"
+        ends = [edge(code - part.output_offset, part.rounding) for code in range(part.lo + 1, part.hi + 1)]
+        edges.append(tuple(((Fraction(int(t), 2) - intercept) / slope, not out) for t, out in ends))
+    levels = (tuple(range(part.lo, part.hi + 1)),)
+    return Ladder(tuple(edges), levels, part.scale, part.bits, part.signed, part.zero_point)
+
+
+def _clipped(part: Ladder, lo: Fraction | None, hi: Fraction | None) -> Ladder:
+    """The ladder of what is clipped to lo..hi: edges that lo reaches are always reached, those that hi does not reach never."""
+    if lo is None and hi is None:
+        return part
+    size = max(len(part.edges), len(part.levels))
+    rows = [(part.edges[c % len(part.edges)], part.levels[c % len(part.levels)]) for c in range(size)]
+    edges, levels = [], []
+    for row, given in rows:
+        start = 0 if lo is None else sum(lo > e or (lo == e and inc) for e, inc in row)
+        end = len(row) if hi is None else max(sum(hi > e or (hi == e and inc) for e, inc in row), start)
+        one = start == end  # a ladder has at least one rung
+        edges.append(((Fraction(0), True),) if one else row[start:end])
+        levels.append((given[start], given[start]) if one else given[start : end + 1])
+    return replace(part, edges=tuple(edges), levels=tuple(levels))
+
+
 def _ladder(b: GraphBuilder, v: Value, part: Ladder, name: str, where: str) -> Tensor:
     """Where each edge lies in stored integers, for each channel."""
     columns = v.columns()
-    size = max(len(columns), len(part.edges))
+    size = max(len(columns), len(part.edges), len(part.levels))
     longest = max(map(len, part.edges))
     if longest * size > MAX_LADDER:
         raise UnsupportedError(

@@ -227,28 +227,30 @@ def rising(b: GraphBuilder, v: Value, name: str) -> Value:
 
 
 def fine_grid(b: GraphBuilder, v: Value, name: str) -> tuple[Tensor, Fraction]:
-    """Real values that no integer grid holds, at the end of a model: on one grid, finer than the smallest unit they are
-    made of by up to 2**FINE_BITS while int32 holds them. Off by half a step at most, and where the channels' units differ by
+    """Real values that no integer grid holds, at the end of a model: on one grid, finer than the smallest unit they are made
+    of by up to 2**FINE_BITS while int32 holds them. Off by half a step at most, and where the channels' units differ by
     2**-8 of a step more. Returns the tensor and its step."""
     columns = v.columns()
     unit = min((abs(a) for a, _ in columns if a), default=ONE)
     reach = _reach(b, v)
-    finer = next((g for g in range(FINE_BITS, 0, -1) if reach * 2**g / unit < 1 << 30), 0)
-    step = unit / 2**finer
-    if (
-        all((a / step).denominator == 1 for a, _ in columns)
-        and max(abs(a / step) for a, _ in columns) <= MAX_MULTIPLIER
-    ):
-        low, high = -math.ceil(reach / step) - 1, math.ceil(reach / step) + 1
-        bits, signed = bits_for(low, high)
-        if bits > MAX_EXACT_BITS:
-            raise UnsupportedError(f"%{name}", f"needs {bits} bits", f"at most {MAX_EXACT_BITS}: quantize it")
-        lo = low if v.lo is None else round(v.lo / step)
-        hi = high if v.hi is None else round(v.hi / step)
-        multiplier, offset = [int(a / step) for a, _ in columns], [round(i / step) for _, i in columns]
-        zeros = [0] * len(columns)
-        return b.requantize(v.tensor, QType(bits, signed, step), multiplier, offset, zeros, Rounding.FLOOR, name, (lo, hi)), step  # fmt: skip
-    return _guard(b, v, step, name), step
+    widest = max(max(abs(x) for x in b.range(v.tensor).whole), 1)
+    for finer in range(FINE_BITS, -MAX_EXACT_BITS, -1):
+        step = unit / Fraction(2) ** finer
+        scaled = [(a / step, i / step) for a, i in columns]
+        shift = 0 if all(a.denominator == 1 for a, _ in scaled) else widest.bit_length() + 8
+        top = math.ceil(reach / step) + 1
+        narrow = top < 1 << 31 or finer <= 0
+        most = max(math.ceil(abs(a)) for a, _ in scaled) << shift
+        if narrow and most <= MAX_MULTIPLIER and most * widest + (top << shift) < 1 << 61:
+            break
+    else:
+        raise UnsupportedError(f"%{name}", f"its values up to {float(reach):.3g} are too wide", "quantize them")
+    multiplier, offset = [round(a * 2**shift) for a, _ in scaled], [round(i * 2**shift) for _, i in scaled]
+    lo = -top if v.lo is None else round(v.lo / step)
+    hi = top if v.hi is None else round(v.hi / step)
+    qtype = QType(*bits_for(min(lo, -top), max(hi, top)), step)
+    made = b.requantize(v.tensor, qtype, multiplier, offset, [shift] * len(columns), Rounding.HALF_EVEN, name, (lo, hi))
+    return made, step
 
 
 def comparable(b: GraphBuilder, v: Value, name: str, where: str) -> Tensor:

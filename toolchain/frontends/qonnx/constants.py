@@ -103,7 +103,8 @@ def _like(codes: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 def _quantized(node: Node, inputs: Sequence[Constant | None], notes: list[str]) -> Constant:
     q = quantizers.quantizer(node, inputs)
-    assert inputs[0] is not None
+    if inputs[0] is None:
+        raise UnsupportedError(node.where, "what it quantizes is left out", "export the model again")
     x = inputs[0].value
     try:
         found = quantizers.codes(node.where, x, q, "values", notes)
@@ -153,9 +154,18 @@ def dequantized(node: Node, inputs: Sequence[Constant | None]) -> Constant:
     rank, axis = x.value.ndim, int(node.attributes.get("axis", 1))
     scale = per_axis(where, "scale", quantizers.positive_scale(where, "scale", given_scale.value), axis, rank)
     codes = x.value.astype(np.int64)
-    if zero is not None:
-        codes = codes - per_axis(where, "zero point", zero.value.astype(np.int64), axis, rank)
-    value = (codes.astype(np.float32) * scale).astype(np.float32)
+    if zero is not None and zero.value.dtype.kind not in "iu":
+        raise UnsupportedError(
+            where, f"its zero point holds {zero.value.dtype} values, must be integers", "export it again"
+        )
+    try:
+        if zero is not None:
+            codes = codes - per_axis(where, "zero point", zero.value.astype(np.int64), axis, rank)
+        value = (codes.astype(np.float32) * scale).astype(np.float32)
+    except ValueError:
+        raise UnsupportedError(
+            where, f"its scale or zero point does not broadcast to {list(x.value.shape)}", "export the model again"
+        ) from None
     return Constant(value, codes, _like(codes, scale), x.bits or 8 * x.value.dtype.itemsize)
 
 

@@ -249,7 +249,7 @@ def _gemm(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     f = node.attributes
     if int(f.get("transA", 0)):
         raise UnsupportedError(node.where, "transA", "transpose the weight instead")
-    alpha, beta = (Fraction(float(np.float32(f.get(k, 1.0)))) for k in ("alpha", "beta"))
+    alpha, beta = quant.number(node, "alpha", 1.0), quant.number(node, "beta", 1.0)
     return _dense(c, node, inputs, name, int(f.get("transB", 0)), alpha, beta)
 
 
@@ -296,7 +296,7 @@ def _batch_norm(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     d = data_of(node, inputs)
     if int(node.attributes.get("training_mode", 0)):
         raise UnsupportedError(node.where, "training_mode 1", "export the model in eval mode")
-    epsilon = Fraction(float(np.float32(node.attributes.get("epsilon", 1e-5))))
+    epsilon = quant.number(node, "epsilon", 1e-5)
     given = [constant_of(node, inputs, i + 1, what) for i, what in enumerate(("scale", "bias", "mean", "variance"))]
     size = d.shape[0] if d.shape else 0
     if any(v.shape != (size,) for v in given):
@@ -402,9 +402,11 @@ def _clip(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
         if index < len(inputs) and node.inputs[index]:
             found = np.asarray(quant.known(node, constants(inputs), index, key), np.float64)
         elif key in node.attributes:
-            found = np.asarray(np.float32(node.attributes[key]), np.float64)
+            found = np.asarray(node.attributes[key], np.float32).astype(np.float64)
         else:
             return None
+        if np.isnan(found).any():
+            raise UnsupportedError(node.where, f"its {key} is NaN", "export the model again")
         return None if abs(float(found.ravel()[0])) > 1e38 else Fraction(float(found.ravel()[0]))
 
     d = data_of(node, inputs)
@@ -417,7 +419,7 @@ def _leaky(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
         d, slope = columns(c.b, d, constant_of(node, inputs, 1, "slope"), name, node.where)
         alpha = fractions(slope)
     else:
-        alpha = (Fraction(float(np.float32(node.attributes.get("alpha", 0.01)))),)
+        alpha = (quant.number(node, "alpha", 0.01),)
     if min(alpha) < 0:
         raise UnsupportedError(
             node.where, f"a slope of {float(min(alpha)):g}, which is not monotone", "use a slope of 0 or more"
@@ -436,7 +438,7 @@ def _pending(c: Context, node: Node, d: Data, function: Function, name: str) -> 
 
 
 def _hard_sigmoid(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
-    alpha, beta = (Fraction(float(np.float32(node.attributes.get(k, v)))) for k, v in (("alpha", 0.2), ("beta", 0.5)))
+    alpha, beta = quant.number(node, "alpha", 0.2), quant.number(node, "beta", 0.5)
     d = _affine(c, node, data_of(node, inputs), [alpha], [beta], name)
     return d.with_value(clip(d.value, ZERO, ONE))
 

@@ -29,6 +29,7 @@ from toolchain.ir.types import QType, Tensor, bits_for
 from toolchain.ir.values import Value, fine_grid, try_exact
 from toolchain.options import TRY_INPUT, LoadOptions, declared_input
 
+OF_QONNX = {"Quant", "BipolarQuant", "Trunc", "MultiThreshold"}
 QUANTIZERS = {"Quant", "BipolarQuant", "QuantizeLinear"}
 EXPORTERS = {"export_handler", "act_quant", "input_quant", "output_quant"}  # Brevitas' parts of a name that say nothing
 SAME = {"Identity", "Dropout"}
@@ -74,6 +75,10 @@ def lower_model(model: Model, options: LoadOptions) -> Lowered:
     """`model` in canonical operators; UnsupportedError names the node and what is supported instead."""
     b = GraphBuilder(model.name)
     b.notes += model.notes
+    for node in model.nodes:
+        if (node.domain == "qonnx") != (node.op in OF_QONNX):
+            domain = f"the domain {node.domain!r}" if node.domain else "the standard domain"
+            raise UnsupportedError(node.where, f"{node.op} is no operator of {domain}", "export the model again")
     constants, nodes = _fold(model, b.notes)
     model = replace(model, nodes=nodes, constants=constants)
     readers: dict[str, list[Node]] = {}
@@ -315,18 +320,23 @@ def _integer_input(b: GraphBuilder, model: Model, given: Input, readers: Mapping
             f"input {given.name}", f"of {given.dtype}", "float32 and integers of 4 to 32 bits are supported"
         )
     bits, signed = int(digits), given.dtype.startswith("int")
-    worth = set()
-    for node in readers.get(given.name, ()):
-        scale, zero = (model.constants.get(n) for n in (*node.inputs[1:3], "", "")[:2])
-        one = node.op == "DequantizeLinear" and scale is not None and scale.value.size == 1
-        worth.add((Fraction(float(scale.value.ravel()[0])), int(zero.value.ravel()[0]) if zero is not None and zero.value.size == 1 else 0) if one and scale is not None else None)  # fmt: skip
+    worth = {_worth(model, node) for node in readers.get(given.name, ())}
     pair = worth.pop() if len(worth) == 1 else None
-    if pair is None or pair[0] <= 0:
+    if pair is None:
         return Value(b.input(name, ours, QType(bits, signed)))
     scale_of, zero_of = pair
     return Value(
         b.input(name, ours, QType(bits, signed, scale_of, None, zero_of)), (1 / scale_of,), (Fraction(zero_of),)
     )
+
+
+def _worth(model: Model, node: Node) -> tuple[Fraction, int] | None:
+    """Scale and zero point of a DequantizeLinear that has one of each; what is wrong with them its own lowering says."""
+    scale, zero = (model.constants.get(n) for n in (*node.inputs[1:], "", "")[:2])
+    if node.op != "DequantizeLinear" or scale is None or scale.value.size != 1 or (zero and zero.value.size != 1):
+        return None
+    worth = float(scale.value.ravel()[0])
+    return (Fraction(worth), int(zero.value.ravel()[0]) if zero else 0) if 0 < worth < np.inf else None
 
 
 # --- outputs ---------------------------------------------------------------------------------------------------------
@@ -347,20 +357,21 @@ def _output(c: Context, d: Data, name: str, host: dict[str, str], fine: dict[str
     v = d.value
     if v.columns() == [(Fraction(1), Fraction(0))] and v.lo is v.hi is None and not v.plain:
         t = v.tensor  # the file's output is these integers themselves (QuantizeLinear at the end)
-        b.notes.append(f"output {t.name}: the model's output is these integers themselves")
+        note = "the model's output is these integers themselves"
     else:
-        exact = try_exact(b, v, ours, single=True, widest=32)
-        if exact is None:
-            exact, step = fine_grid(b, v, ours)
-            fine[exact.name] = OutputMeaning(v.tensor.name, Affine(v.slope, v.intercept, v.lo, v.hi))
-            b.notes.append(
-                f"output {exact.name}: no integer grid holds its real values; rounded to steps of {float(step):.3g}"
-            )
-        t = exact
+        found = try_exact(b, v, ours, single=True, widest=32)
+        note = ""
+        if found is None:
+            found, step = fine_grid(b, v, ours)
+            fine[found.name] = OutputMeaning(v.tensor.name, Affine(v.slope, v.intercept, v.lo, v.hi))
+            note = f"no integer grid holds its real values; rounded to steps of {float(step):.3g}"
+        t = found
     if t in b.outputs or t in b.inputs:  # an output is a tensor of its own
         t = b.requantize(t, t.qtype, [1], [0], [0], Rounding.FLOOR, ours)
     elif t is v.tensor:
         t = b.renamed(t, ours)
+    if note:
+        b.notes.append(f"output {t.name}: {note}")
     if len(last) > 1 and d.axes == last and not (d.natural and t.shape == d.shape):
         b.notes.append(f"output {t.name}: channels come first in the model and last here")
     if left in HOST:

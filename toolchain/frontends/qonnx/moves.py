@@ -12,7 +12,9 @@ from math import floor, prod
 import numpy as np
 
 from toolchain.errors import UnsupportedError
+from toolchain.frontends.qonnx import quant
 from toolchain.frontends.qonnx.archive import Node
+from toolchain.frontends.qonnx.constants import Constant
 from toolchain.frontends.qonnx.layers import Context, Inputs, Lower, constant_of, data_of, padding_of
 from toolchain.frontends.qonnx.layouts import Data, channels_last, settled, settled_exact
 from toolchain.ir.values import ZERO, Value, align, comparable, exact, rising, shorten, spread
@@ -148,6 +150,10 @@ def _transpose(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     d = data_of(node, inputs)
     rank = len(d.shape) + 1
     order = [int(p) for p in node.attributes.get("perm") or range(rank)[::-1]]
+    if sorted(order) != list(range(rank)):
+        raise UnsupportedError(
+            node.where, f"perm {order}, must name each of {rank} axes once", "export the model again"
+        )
     if order[0] != 0:
         raise UnsupportedError(node.where, f"perm {order} moves the batch", "keep the batch first")
     if d.base != d.shape:
@@ -176,7 +182,7 @@ def _pad(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     if len(inputs) > 2 and node.inputs[2]:
         value = Fraction(float(np.float64(constant_of(node, inputs, 2, "value").ravel()[0])))
     elif "value" in node.attributes:
-        value = Fraction(float(np.float32(node.attributes["value"])))
+        value = quant.number(node, "value", 0.0)
     d = settled(c.b, d, d.axes if d.base == d.shape else tuple(range(len(d.shape))), name, node.where)
     d = settled_exact(c.b, d, f"{name}_in", node.where)
     stored = {value / s + d.tensor.qtype.zero_point for s in d.tensor.qtype.scales}
@@ -200,7 +206,7 @@ def _resize(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     index = 1 if node.op == "Upsample" or node.opset < 11 else 2
     if "scales" in f:
         scales = [float(s) for s in f["scales"]]
-    elif len(inputs) > index and node.inputs[index] and constant_of(node, inputs, index, "scales").size:
+    elif index < len(inputs) and isinstance(given := inputs[index], Constant) and given.value.size:
         scales = [float(s) for s in constant_of(node, inputs, index, "scales").ravel()]
     else:
         scales = [float(s) / n for s, n in zip(constant_of(node, inputs, 3, "sizes").ravel(), full, strict=False)]

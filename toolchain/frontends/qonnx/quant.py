@@ -50,9 +50,19 @@ def known(node: Node, inputs: Sequence[Constant | None], index: int, what: str) 
             "export the model in eval mode",
         )
     value = found.value
+    if not value.size:
+        raise UnsupportedError(node.where, f"its {what} is empty", "export the model again")
     if not np.isfinite(np.asarray(value, np.float64)).all():
         raise UnsupportedError(node.where, f"its {what} holds NaN or infinity", "train or calibrate the model first")
     return value
+
+
+def number(node: Node, key: str, default: float) -> Fraction:
+    """A finite attribute as the float32 that it is."""
+    value = float(np.float32(node.attributes.get(key, default)))
+    if not np.isfinite(value):
+        raise UnsupportedError(node.where, f"its {key} is {value}, must be finite", "export the model again")
+    return Fraction(value)
 
 
 def of_node(node: Node, inputs: Sequence[Constant | None], rank: int) -> Quantizer:
@@ -73,7 +83,12 @@ def _per_axis(node: Node, inputs: Sequence[Constant | None], rank: int) -> tuple
     scale = quantizers.positive_scale(node.where, "scale", known(node, inputs, 1, "scale"))
     zero = np.zeros(1, np.int64)
     if len(node.inputs) > 2 and node.inputs[2]:
-        zero = known(node, inputs, 2, "zero point").astype(np.int64)
+        zero = known(node, inputs, 2, "zero point")
+        if zero.dtype.kind not in "iu":
+            raise UnsupportedError(
+                node.where, f"its zero point holds {zero.dtype} values, must be integers", "export it again"
+            )
+        zero = zero.astype(np.int64)
     shaped = (per_axis(node.where, what, v, axis, rank) for what, v in (("scale", scale), ("zero point", zero)))
     first, second = shaped
     if first.shape[:1] > (1,) or second.shape[:1] > (1,):
@@ -200,9 +215,7 @@ def multi_threshold(b: GraphBuilder, d: Data, node: Node, thresholds: np.ndarray
         raise UnsupportedError(
             where, f"thresholds {list(thresholds.shape)}, must ascend in each row of [channels, count]"
         )
-    scale, bias = (
-        Fraction(float(np.float32(node.attributes.get(k, v)))) for k, v in (("out_scale", 1.0), ("out_bias", 0.0))
-    )
+    scale, bias = number(node, "out_scale", 1.0), number(node, "out_bias", 0.0)
     step = gcd([scale, bias])
     count = thresholds.shape[1]
     codes = [int((scale * k + bias) / step) for k in range(count + 1)]

@@ -136,6 +136,8 @@ def _parameters(node: Node, inputs: Sequence[Constant | None], names: tuple[str,
             raise UnsupportedError(
                 node.where, f"its {name} is not a constant", "use a quantizer with a stored scale, zero point and bit width"
             )  # fmt: skip
+        if not constant.value.size:
+            raise UnsupportedError(node.where, f"its {name} is empty", "export the model again")
         found.append(constant.value)
     return found
 
