@@ -131,7 +131,11 @@ print(sorted({"tensorflow", "torch", "keras", "tf_keras", "qkeras", "onnx", "ser
 
 
 # what is refused: (text, arguments)
-READ_BY = "graph_text: .graph text files; qkeras: .h5 and .keras files, live keras.Model objects"
+READ_BY = (
+    "brevitas: live torch.nn.Module objects built with Brevitas; graph_text: .graph text files; "
+    "qkeras: .h5 and .keras files, live keras.Model objects; "
+    "qonnx: .onnx files and live onnx.ModelProto objects (QONNX, QCDQ, QOp)"
+)
 REFUSED = {
     "an absent model": ("absent.h5: does not exist, must be a saved model", ["inspect", "absent.h5"]),
     "a foreign file": (f"foreign.txt: is no model that a front end reads ({READ_BY})", ["inspect", "foreign.txt"]),

@@ -49,3 +49,25 @@ def test_a_wrong_logit_of_qkeras_is_noticed(
     found = json.loads(out)
     assert (found["qkeras_equal"], found["bit_exact"]) == (False, True)
     assert "NOT EXACT: QKeras = simulate: False; simulate = native: True" in err
+
+
+def test_the_brevitas_demo(capsys: pytest.CaptureFixture[str]) -> None:
+    """Power-of-two scales: Brevitas' own logits, simulate and the board are equal, and one wrong logit is noticed."""
+    assert cli.main(["demo", "brevitas", "--board", "native", "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert (found["brevitas_equal"], found["bit_exact"], found["outputs_compared"]) == (True, True, 3600)
+    assert "exact: Brevitas = simulate = native, 3,600 logits, every one equal" in err
+
+
+def test_a_wrong_logit_of_brevitas_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    (folder / "digits_cnn_4_po2.onnx").write_bytes((ROOT / "examples/zoo/digits_cnn_4_po2.onnx").read_bytes())
+    with np.load(ROOT / "examples/zoo/data-digits.npz") as given:
+        arrays = {name: given[name].copy() for name in given.files}
+    arrays["digits_cnn_4_po2"][5, 1] += 1 / 16
+    np.savez(folder / "data-digits.npz", **arrays)
+    real = data.folder
+    monkeypatch.setattr(demo.data, "folder", lambda name: tmp_path if name == "examples" else real(name))
+    assert cli.main(["demo", "brevitas", "--board", "native"]) == 1

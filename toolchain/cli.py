@@ -136,7 +136,14 @@ def parser() -> argparse.ArgumentParser:
         "doctor --json",
     )
     _json(verb)
-    verb = _verb(verbs, "demo", demo, "the digits CNN on an emulated Cortex-M4, start to finish", "demo")
+    verb = _verb(verbs, "demo", demo, "a digits CNN on an emulated Cortex-M4, start to finish", "demo brevitas")
+    verb.add_argument(
+        "example",
+        nargs="?",
+        choices=("qkeras", "brevitas"),
+        default="qkeras",
+        help="what trained it: qkeras (default) or brevitas",
+    )
     verb.add_argument("--board", metavar="NAME", help="run it on this board instead")
     verb.add_argument("--port", metavar="DEV", help="serial port of a real board")
     _json(verb)
@@ -391,6 +398,7 @@ def demo(arguments: argparse.Namespace) -> int:
 
     return demo.run(
         _console(arguments),
+        arguments.example,
         board=arguments.board,
         port=arguments.port,
         write_json=lambda data: _write_json(arguments, data),
