@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 import toolchain
-from tests.onnx_net import Net
+from tests.onnx_net import INPUT_U8, Net
 from tests.test_onnx_exact import compare
-from toolchain.errors import UnsupportedError
+from toolchain.errors import ToolchainError, UnsupportedError
 
 SLOPES = [0.25, 0.5, 0.125]
 
@@ -231,7 +233,22 @@ def refused_training() -> Any:
     return n, n.add("BatchNormalization", x, *map(n.const, given), count=5)[0]
 
 
+def refused_layout() -> Any:
+    n, x = net(3)
+    y = n.add("MultiThreshold", x, n.const(np.sort(n.floats(3, 4), axis=1)), domain=n.domain)
+    model = n.model(y)
+    model.graph.node[-1].attribute.append(helper.make_attribute("data_layout", "NHWC"))
+    return model
+
+
+def refused_steps() -> Any:
+    n, x = net(3)
+    return n, n.quant(n.add("Sigmoid", x), 2.0**-20, 24, signed=0)
+
+
 REFUSED = {
+    r"node MultiThreshold_1: data_layout NHWC of \[1, 3\]; export the model again": refused_layout,
+    "node Quant_2: steps of 9.54e-07 after sigmoid; use fewer bits": refused_steps,
     r"node Squeeze_1: no axes, which takes the batch from \[1, 3, 4, 1\] too; give it the axes": refused_squeeze,
     "node Resize_1: policy 'not_larger'; give scales, or stretch": refused_policy,
     r"node Dropout_1: drops values at random \(training_mode\); export the model in eval mode": refused_dropout,
@@ -241,6 +258,42 @@ REFUSED = {
 
 @pytest.mark.parametrize("text", REFUSED)
 def test_is_refused(text: str) -> None:
-    n, y = REFUSED[text]()
+    made = REFUSED[text]()
     with pytest.raises(UnsupportedError, match=f"^{text}$"):
-        toolchain.load(n.model(y))
+        toolchain.load(made[0].model(made[1]) if isinstance(made, tuple) else made)
+
+
+def test_a_wide_quantizer_of_a_sigmoid_has_the_steps_that_the_sigmoid_reaches() -> None:
+    n, x = net(3)
+    model = n.model(n.quant(n.add("Sigmoid", x), 1 / 256, 32))  # 2**32 codes, of which 257 are reached
+    compare(model, None, 1)
+
+
+def of_integers(*more: str) -> Any:
+    """An input of int8 that the model dequantizes, and others of real numbers."""
+    n = Net(seed=5)
+    n.inputs.append(helper.make_tensor_value_info("x", TensorProto.INT8, [1, 4]))
+    y = n.add("DequantizeLinear", "x", n.const(0.25), n.const(3, np.int8))
+    for name in more:
+        y = n.add("Add", y, n.input(4, name=name))
+    return n.model(n.quant(y, 0.5, 4))
+
+
+def test_input_type_is_for_inputs_of_real_numbers() -> None:
+    graph = toolchain.load(of_integers("y"), INPUT_U8)
+    assert [(t.name, t.qtype.text, t.qtype.scale, t.qtype.zero_point) for t in graph.inputs] == [
+        ("x", "s8", Fraction(1, 4), 3),
+        ("y", "u8", Fraction(1, 64), 0),
+    ]
+    with pytest.raises(
+        ToolchainError, match=r"^--input-type: is given, but input x holds int8 integers already; leave it out$"
+    ):
+        toolchain.load(of_integers(), INPUT_U8)
+
+
+@pytest.mark.parametrize("mode", ["FLOOR", "CEIL", "HALF_UP", "ROUND"])
+def test_an_input_that_is_not_rounded_half_to_even_is_noted(mode: str) -> None:
+    n = Net(seed=5)
+    graph = toolchain.load(n.model(n.quant(n.input(4), 0.25, 5, mode=mode)))
+    said = f"input x: the model's quantizer rounds it by {mode}, real samples are rounded half to even here; give stored integers"
+    assert [note.startswith(said) for note in graph.notes] == ([True] if mode != "ROUND" else [])

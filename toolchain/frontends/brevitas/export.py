@@ -279,7 +279,7 @@ def _rename(model: Any) -> dict[str, str]:
                 wanted[name] = _module(name), node.op_type
     taken = Counter(path for path, _ in wanted.values())
     found: dict[str, str] = {}
-    used = set(fixed)
+    used = fixed | {name for node in model.graph.node for name in node.output if name not in wanted}
     for name, (path, op) in wanted.items():
         last = taken[path] > 1 and op not in ("Quant", "BipolarQuant", "Trunc")
         new = ".".join(filter(None, (path, op if last or not path else "")))

@@ -235,10 +235,21 @@ def _input(
     axes = channels_last(len(shape)) if first else tuple(range(len(shape)))
     ours = tuple(shape[a] for a in axes)
     name = _clean(given.name, "input")
-    if options.input_type is not None:
+    real = given.dtype in ("float32", "float64")
+    if options.input_type is not None and not any(i.dtype in ("float32", "float64") for i in model.inputs):
+        raise ToolchainError(
+            "--input-type", f"is given, but {where} holds {given.dtype} integers already", "leave it out"
+        )
+    if options.input_type is not None and real:
         value = declared_input(b, name, ours, options)
-    elif given.dtype in ("float32", "float64"):
+    elif real:
         value = Value(b.input(name, ours, _type_of_input(model, given, readers)))
+        modes = {node.attributes.get("rounding_mode", "ROUND") for node in _rounds_first(model, given, readers)}
+        if modes != {"ROUND"}:
+            b.notes.append(
+                f"input {value.tensor.name}: the model's quantizer rounds it by {' and '.join(sorted(modes))}, real samples are "
+                f"rounded half to even here; give stored integers where that matters"
+            )
     else:
         value = _integer_input(b, model, given, readers, name, ours)
     d = Data(value, shape, axes, shape)
@@ -283,6 +294,11 @@ def _first_quantizers(model: Model, readers: Mapping[str, list[Node]], name: str
             yield None
     if name in model.outputs:
         yield None
+
+
+def _rounds_first(model: Model, given: Input, readers: Mapping[str, list[Node]]) -> list[Node]:
+    found = _first_quantizers(model, readers, given.name, Fraction(1), Fraction(0))
+    return [entry[0] for entry in found if entry is not None]
 
 
 def _type_of_input(model: Model, given: Input, readers: Mapping[str, list[Node]]) -> QType:

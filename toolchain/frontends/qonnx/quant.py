@@ -22,7 +22,7 @@ from toolchain.frontends.qonnx.layouts import Data, Function, columns, fractions
 from toolchain.frontends.qonnx.quantizers import Quantizer
 from toolchain.ir import staircase
 from toolchain.ir.builder import GraphBuilder
-from toolchain.ir.exact import edge
+from toolchain.ir.exact import MAX_LADDER, edge
 from toolchain.ir.ops import Rounding
 from toolchain.ir.staircase import Edge, Ladder, Uniform
 from toolchain.ir.types import Tensor, bits_for
@@ -126,7 +126,7 @@ def apply(b: GraphBuilder, d: Data, q: Quantizer, name: str, where: str, after: 
         if not one_zero:
             raise UnsupportedError(where, "after LeakyRelu: a zero point outside its range", "use zero point 0")
         return d.with_value(Value(_leaky(b, d.value, q, after, function.slope, inverse, scales, z, name, where)))
-    ladder = _curve(q, after, function.kind, scales, zeros, added, z, bits, signed)
+    ladder = _curve(q, after, function.kind, scales, zeros, added, z, bits, signed, where)
     tensor = staircase.apply(b, d.value, ladder, name, where)
     return d.with_value(Value(tensor) if one_zero else _shifted(tensor, scales, zeros))
 
@@ -165,14 +165,18 @@ def _leaky(b: GraphBuilder, v: Value, q: Quantizer, after: bool, slope: tuple[Fr
     return b.add(parts[0], parts[1], name)
 
 
-def _curve(q: Quantizer, after: bool, kind: str, scales: tuple[Fraction, ...], zeros: tuple[Fraction, ...], added: int, z: int, bits: int, signed: bool) -> Ladder:  # fmt: skip
+def _curve(q: Quantizer, after: bool, kind: str, scales: tuple[Fraction, ...], zeros: tuple[Fraction, ...], added: int, z: int, bits: int, signed: bool, where: str) -> Ladder:  # fmt: skip
     """sigmoid or tanh and then the quantizer: where the curve reaches each code's edge, to 60 digits (it is irrational but at 0)."""
     size = max(len(scales), len(zeros))
     every, levels = [], []
+    low = ZERO if kind == "sigmoid" else -ONE
+    if min(((ONE - low) / min(scales)).__ceil__(), q.hi - q.lo) > MAX_LADDER:
+        raise UnsupportedError(where, f"steps of {float(min(scales)):.3g} after {kind}", "use fewer bits")
     for s, zero in zip(spread(scales, size), spread(zeros, size), strict=True):
         edges: list[Edge] = []
-        first = q.lo
-        for code in range(q.lo + 1, q.hi + 1):
+        below = (low / s + (added if after else zero)).__floor__()  # up to here every x reaches the code
+        first = min(max(q.lo, below), q.hi)
+        for code in range(first + 1, q.hi + 1):
             twice, excluded = edge(code - added, ROUNDINGS[q.rounding])
             y = (Fraction(int(twice), 2) - (ZERO if after else zero)) * s
             x = _inverse(kind, y, ONE)
@@ -221,6 +225,8 @@ def multi_threshold(b: GraphBuilder, d: Data, node: Node, thresholds: np.ndarray
     bits, signed = bits_for(min(codes), max(codes))
     layout = str(node.attributes.get("data_layout", "")) or {1: "NC", 2: "NWC", 3: "NCHW"}.get(len(d.shape), "NC")
     axis = layout.index("C") if "C" in layout else 1
+    if axis > len(d.shape):
+        raise UnsupportedError(where, f"data_layout {layout} of {[1, *d.shape]}", "export the model again")
     rows = thresholds.astype(np.float64)
     if len(rows) > 1:
         shape = [1] * (len(d.shape) + 1)
