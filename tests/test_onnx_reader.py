@@ -197,7 +197,7 @@ def test_a_softmax_whose_axis_is_taken_apart_is_not_left_to_the_host() -> None:
     with pytest.raises(UnsupportedError, match="softmax along an axis that a reshape takes apart; reshape before it"):
         toolchain.load(softmax(reshaped(24), argmax=None))
     notes = toolchain.load(softmax(reshaped(3, 8), argmax=None)).notes
-    assert any("softmax is left to the host" in note for note in notes)
+    assert any("softmax along axis 1 of the model's [1, 3, 8] is left to the host" in note for note in notes)
 
 
 def test_a_log_softmax_is_called_so() -> None:
@@ -246,7 +246,29 @@ def refused_steps() -> Any:
     return n, n.quant(n.add("Sigmoid", x), 2.0**-20, 24, signed=0)
 
 
+def odd_kernel() -> Any:
+    n, x = net(3, 4, 4)
+    model = n.model(n.add("Conv", x, n.weight((2, 3, 2, 2), 0.25)))
+    model.graph.node[-1].attribute.append(helper.make_attribute("kernel_shape", [1, 1]))
+    return model
+
+
+def odd_bias() -> Any:
+    n, x = net(4)
+    model = n.model(n.add("Gemm", x, n.weight((4, 3), 0.25), n.const([1, 2, 3])))
+    model.graph.initializer[-1].dims[:] = [3, 1]
+    return model
+
+
+def odd_bound() -> Any:
+    n, x = net(4)
+    return n, n.add("Clip", x, n.const([0, 0.25, 0.5, 0]))
+
+
 REFUSED = {
+    r"node Conv_2: kernel_shape \[1, 1\] with the weight \[2, 3, 2, 2\]; export again": odd_kernel,
+    r"node Gemm_2: a bias \[3, 1\] for 3 outputs; give one for each output": odd_bias,
+    r"node Clip_1: its min has the shape \[4\], must be one value; export again": odd_bound,
     r"node MultiThreshold_1: data_layout NHWC of \[1, 3\]; export the model again": refused_layout,
     "node Quant_2: steps of 9.54e-07 after sigmoid; use fewer bits": refused_steps,
     r"node Squeeze_1: no axes, which takes the batch from \[1, 3, 4, 1\] too; give it the axes": refused_squeeze,

@@ -159,7 +159,7 @@ def _bias(node: Node, inputs: Inputs, index: int, outputs: int, factor: Fraction
     if not isinstance(found, Constant):
         raise UnsupportedError(node.where, "its bias is computed from data, must be a constant of the file")
     exact = reals(node, found, "bias")
-    if exact.size not in (1, outputs):
+    if exact.shape not in ((), (1,), (1, 1), (outputs,), (1, outputs)):
         raise UnsupportedError(
             node.where, f"a bias {list(exact.shape)} for {outputs} outputs", "give one for each output"
         )
@@ -221,6 +221,10 @@ def _conv(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     x = d.tensor
     weight, worth = _weight(node, w, 0)  # [out, in / groups, k...]
     kernel = w.value.shape[2:]
+    if (said := node.attributes.get("kernel_shape")) and tuple(said) != kernel:
+        raise UnsupportedError(
+            node.where, f"kernel_shape {list(said)} with the weight {list(w.value.shape)}", "export again"
+        )
     strides, dilation = _spatial(node, "strides", rank), _spatial(node, "dilations", rank)
     pad = padding_of(node, x.shape, kernel, strides, dilation)
     if depthwise:
@@ -415,6 +419,10 @@ def _clip(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
             found = np.asarray(node.attributes[key], np.float32).astype(np.float64)
         else:
             return None
+        if found.size != 1:
+            raise UnsupportedError(
+                node.where, f"its {key} has the shape {list(found.shape)}, must be one value", "export again"
+            )
         if np.isnan(found).any():
             raise UnsupportedError(node.where, f"its {key} is NaN", "export the model again")
         return None if abs(float(found.ravel()[0])) > 1e38 else Fraction(float(found.ravel()[0]))

@@ -366,6 +366,9 @@ def _output(c: Context, d: Data, name: str, host: dict[str, str], fine: dict[str
     left = d.function.kind if d.function is not None else None
     if left in SOFTMAX and d.function is not None and d.function.axis < 0:
         raise UnsupportedError(where, f"{left} along an axis that a reshape takes apart", "reshape before it")
+    along = ""
+    if left in SOFTMAX and d.function is not None and len(d.shape) > 1:
+        along = f" along axis {d.function.axis + 1} of the model's {[1, *d.shape]}"
     if left in HOST:
         host[name] = str(left)
         d = replace(d, function=None)
@@ -394,6 +397,8 @@ def _output(c: Context, d: Data, name: str, host: dict[str, str], fine: dict[str
     if len(last) > 1 and d.axes == last and not (d.natural and t.shape == d.shape):
         b.notes.append(f"output {t.name}: channels come first in the model and last here")
     if left in HOST:
-        b.notes.append(f"output {t.name}: {left} is left to the host; it holds what {left} reads ({HOST[str(left)]})")
+        b.notes.append(
+            f"output {t.name}: {left}{along} is left to the host; it holds what {left} reads ({HOST[str(left)]})"
+        )
     b.output(t)
     return t

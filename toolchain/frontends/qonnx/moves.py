@@ -9,8 +9,6 @@ from dataclasses import replace
 from fractions import Fraction
 from math import floor, prod
 
-import numpy as np
-
 from toolchain.errors import UnsupportedError
 from toolchain.frontends.qonnx import quant
 from toolchain.frontends.qonnx.archive import Node
@@ -184,7 +182,12 @@ def _pad(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
         )
     value = Fraction(0)
     if len(inputs) > 2 and node.inputs[2]:
-        value = Fraction(float(np.float64(constant_of(node, inputs, 2, "value").ravel()[0])))
+        fills = constant_of(node, inputs, 2, "value").ravel().tolist()
+        if len(fills) != 1:
+            raise UnsupportedError(
+                node.where, f"{len(fills)} values to pad with, must be one", "export the model again"
+            )
+        value = Fraction(fills[0])
     elif "value" in node.attributes:
         value = quant.number(node, "value", 0.0)
     d = settled(c.b, d, d.axes if d.base == d.shape else tuple(range(len(d.shape))), name, node.where)
