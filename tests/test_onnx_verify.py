@@ -18,7 +18,7 @@ import pytest
 
 from tests import onnx_files, onnx_models
 from toolchain import LoadOptions, cli, flow, inputs, verify
-from toolchain.errors import MissingToolError
+from toolchain.errors import MissingToolError, ToolchainError
 from toolchain.frontends.qonnx import archive, executor
 from toolchain.ir import Graph, ops
 from toolchain.ir.types import Const
@@ -45,9 +45,9 @@ def test_every_operator_and_random_networks_are_equal(case: onnx_models.Case) ->
     model = case.make()
     try:
         flow.load(model, case.options)
-    except Exception:
-        if case in RANDOM:
-            pytest.skip("a random network that is refused")
+    except ToolchainError:
+        if FULL and case in RANDOM:  # some of many are refused, which tests/test_onnx_exact.py is about
+            return
         raise
     found = checked(model, 40, case.options)
     assert found.equal, found.first
