@@ -598,10 +598,15 @@ def resize(c: Call) -> Exact:
         out = [floor(n * s) for n, s in zip(shape, scales, strict=True)]
     elif c.has(at) and c.const(at).size:
         scales = [Fraction(float(s)) for s in c.const(at)]
-        out = [floor(n * s) for n, s in zip(shape, scales, strict=True)]
+        out = [floor(n * s) for n, s in zip(shape, scales, strict=False)]
     else:
         out = c.integers(3)
-        scales = [Fraction(o, n) for o, n in zip(out, shape, strict=True)]
+        over = [shape[a] for a in c.attribute("axes", range(len(shape)))]
+        scales = [Fraction(o, n) for o, n in zip(out, over, strict=True)]
+    if "axes" in c.attributes:
+        axes = [a % len(shape) for a in c.attribute("axes")]
+        scales = [scales[axes.index(k)] if k in axes else Fraction(1) for k in range(len(shape))]
+        out = [floor(n * s) for n, s in zip(shape, scales, strict=True)]
     old = at == 1
     how = "asymmetric" if old else c.attribute("coordinate_transformation_mode", "half_pixel")
     nearest = "floor" if old else c.attribute("nearest_mode", "round_prefer_floor")

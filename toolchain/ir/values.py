@@ -80,6 +80,8 @@ def affine(
 
 def clip(v: Value, lo: Fraction | None, hi: Fraction | None) -> Value:
     """min(max(v, lo), hi), still pending."""
+    if lo is not None and hi is not None and lo > hi:  # then all are hi
+        lo = hi
 
     def inside(x: Fraction | None) -> Fraction | None:
         if x is not None and lo is not None:
@@ -162,6 +164,8 @@ def align(b: GraphBuilder, values: Sequence[Value], name: str, where: str) -> li
     if len(tensors) == len(values):
         size = max(len(t.qtype.scales) for t in tensors)
         steps = [gcd(c) for c in zip(*(t.qtype.scale_list(size) for t in tensors), strict=True)]
+        if any(t.shape[-1] != size for t in tensors):  # one channel that goes with all of another's
+            steps = [gcd(steps)] * size
         factors = [[s / g for s, g in zip(t.qtype.scale_list(size), steps, strict=True)] for t in tensors]
         widest = max(t.qtype.bits + int(max(f)).bit_length() for t, f in zip(tensors, factors, strict=True))
         if widest <= MAX_EXACT_BITS and max(max(f) for f in factors) <= MAX_MULTIPLIER:

@@ -26,8 +26,10 @@ from toolchain.frontends.qonnx.layouts import (
     flat,
     fractions,
     linear,
+    raised,
     settled,
     settled_exact,
+    several_columns,
 )
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.geometry import same_padding
@@ -82,8 +84,7 @@ def _quantize_linear(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     d = data_of(node, inputs)
     q = quant.of_node(node, constants(inputs), len(d.shape) + 1)
     made = _remembered(c, d, quant.apply(c.b, d, q, name, node.where, after=True))
-    made, scale = columns(c.b, made, q.scale, name, node.where)
-    made, zero = columns(c.b, made, q.zero_point, name, node.where)
+    made, (scale, zero) = several_columns(c.b, made, (q.scale, q.zero_point), name, node.where)
     slopes = tuple(1 / s for s in fractions(scale))
     return made.with_value(affine(c.b, made.value, slopes, fractions(zero), name, node.where))
 
@@ -168,7 +169,7 @@ def _bias(node: Node, inputs: Inputs, index: int, outputs: int, factor: Fraction
 def _product(c: Context, x: Any, factor: Fraction, worth: Sequence[Fraction], bias: Sequence[Fraction], name: str,
              make: Callable[[Const | None], Any]) -> Value:  # fmt: skip
     """The accumulator, with the bias in it where its unit can hold it, else pending."""
-    if any(bias):
+    if any(bias) and factor:
         scales = x.qtype.scales
         times = len(bias) // len(scales)  # a depthwise input may have a scale for each channel
         each = [factor * s * w for s, w in zip((s for s in scales for _ in range(times)), spread(worth, len(bias)), strict=True)]  # fmt: skip
@@ -296,6 +297,8 @@ def _batch_norm(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     d = data_of(node, inputs)
     if int(node.attributes.get("training_mode", 0)):
         raise UnsupportedError(node.where, "training_mode 1", "export the model in eval mode")
+    if any(node.outputs[1:]):
+        raise UnsupportedError(node.where, "more outputs than one, as in training", "export the model in eval mode")
     epsilon = quant.number(node, "epsilon", 1e-5)
     given = [constant_of(node, inputs, i + 1, what) for i, what in enumerate(("scale", "bias", "mean", "variance"))]
     size = d.shape[0] if d.shape else 0
@@ -328,6 +331,7 @@ def _affine(
 def _with_constant(c: Context, node: Node, d: Data, k: Constant, name: str, swapped: bool) -> Data:
     """Add, Sub, Mul or Div of data and a constant (`swapped`: the constant comes first)."""
     exact = reals(node, k, "constant")
+    d = raised(d, exact.ndim)
     if exact.size == 1:
         values = [exact.ravel()[0]]
     else:
@@ -389,6 +393,12 @@ def _neg(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
 
 
 def _same(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
+    if node.op == "Dropout" and len(inputs) > 2 and node.inputs[2]:
+        ratio = constant_of(node, inputs, 1, "ratio").any() if node.inputs[1] else True
+        if ratio and constant_of(node, inputs, 2, "training mode").any():
+            raise UnsupportedError(
+                node.where, "drops values at random (training_mode)", "export the model in eval mode"
+            )
     return data_of(node, inputs)
 
 
@@ -444,7 +454,10 @@ def _hard_sigmoid(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
 
 
 def carried_out(c: Context, node: Node, d: Data, name: str) -> Data:
-    """Data whose pending function no quantizer follows: a leaky one is slope * x + (1 - slope) * relu(x), on one grid."""
+    """Data whose pending function no quantizer follows: a leaky one of slope a, on one grid.
+
+    That is a * x + max((1 - a) * x, 0) for a up to 1, x + min((a - 1) * x, 0) beyond.
+    """
     if d.function is None:
         return d
     if d.function.kind != "leaky":
@@ -452,10 +465,21 @@ def carried_out(c: Context, node: Node, d: Data, name: str) -> Data:
             node.where, f"reads {d.function.kind} without a quantizer", f"quantize the output of {d.function.kind}"
         )
     slope, v = d.function.slope, d.value
-    low = affine(c.b, v, slope, (ZERO,), f"{name}_low", node.where)
-    high = clip(affine(c.b, v, tuple(1 - a for a in slope), (ZERO,), f"{name}_high", node.where), ZERO, None)
-    left, right = align(c.b, (low, high), name, node.where)
-    return replace(d, value=Value(c.b.add(left, right, f"{name}_leaky")), function=None)
+    if set(slope) == {ONE}:
+        return replace(d, function=None)
+
+    def times(factors: tuple[Fraction, ...]) -> Value:
+        return affine(c.b, v, shorten(factors), (ZERO,), name, node.where)
+
+    parts = [times(tuple(min(a, ONE) for a in slope))]
+    if min(slope) < 1:
+        parts.append(clip(times(tuple(max(1 - a, ZERO) for a in slope)), ZERO, None))
+    if max(slope) > 1:
+        parts.append(clip(times(tuple(max(a - 1, ZERO) for a in slope)), None, ZERO))
+    found, *more = align(c.b, parts, name, node.where)
+    for part in more:
+        found = c.b.add(found, part, f"{name}_leaky")
+    return replace(d, value=Value(found), function=None)
 
 
 TABLE: dict[str, Lower] = {

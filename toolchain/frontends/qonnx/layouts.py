@@ -18,11 +18,13 @@ from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.types import Tensor
 from toolchain.ir.values import Value, exact, shorten, unify
 
+SOFTMAX = ("softmax", "logsoftmax")
+
 
 @dataclass(frozen=True)
 class Function:
     """An increasing function that waits for its quantizer, or for the host: leaky (with one slope, or one for each channel),
-    sigmoid, tanh, softmax (along an axis of the model's)."""
+    sigmoid, tanh, softmax and logsoftmax (along an axis of the model's, batch not counted)."""
 
     kind: str
     slope: tuple[Fraction, ...] = ()
@@ -95,10 +97,19 @@ def _spread(v: Value, size: int) -> Value:
     return replace(v, slope=columns[0], intercept=columns[1])
 
 
+def _spread_function(d: Data, size: int) -> Data:
+    """The slopes of a leaky function go on in a tensor whose last axis holds all channels, again and again."""
+    f = d.function
+    if f is None or len(f.slope) < 2:
+        return d
+    return replace(d, function=replace(f, slope=f.slope * (size // len(f.slope))))
+
+
 def one_column(b: GraphBuilder, d: Data, name: str, where: str) -> Data:
     """No scale and no pending function of each channel alone: what may be moved anywhere."""
     v = d.value
-    if len(v.tensor.qtype.scales) == 1 and len(v.slope) == 1 and len(v.intercept) == 1:
+    each = [v.tensor.qtype.scales, v.slope, v.intercept, *([d.function.slope] if d.function is not None else [])]
+    if all(len(t) < 2 for t in each):
         return d
     _no_function(d, where)
     return d.with_value(Value(unify(b, v, name, where)))
@@ -113,7 +124,7 @@ def flat(b: GraphBuilder, d: Data, name: str, where: str) -> Data:
     if len(v.tensor.qtype.scales) > 1:
         d = one_column(b, d, name, where)
         v = d.value
-    v = _spread(v, size)
+    d, v = _spread_function(d, size), _spread(v, size)
     return d.with_value(replace(v, tensor=b.reshape(v.tensor, (size,), f"{name}_flat")))
 
 
@@ -135,10 +146,9 @@ def _reshaped(b: GraphBuilder, d: Data, shape: tuple[int, ...], name: str, where
     if d.tensor.shape == shape:
         return d
     if d.tensor.shape[-1] != shape[-1]:
-        one = d.value.slope, d.value.intercept, d.tensor.qtype.scales
         if len(shape) == 1 and len(d.tensor.qtype.scales) == 1:
-            d = d.with_value(_spread(d.value, shape[0]))
-        elif any(len(t) > 1 for t in one):
+            d = _spread_function(d.with_value(_spread(d.value, shape[0])), shape[0])
+        else:
             d = one_column(b, d, name, where)
     return d.with_value(replace(d.value, tensor=b.reshape(d.tensor, shape, f"{name}_shape")))
 
@@ -170,6 +180,16 @@ def _no_function(d: Data, where: str) -> None:
         )
 
 
+def shaped(d: Data, shape: tuple[int, ...]) -> Data:
+    """The same elements under another shape of the model's; a softmax along an axis that is no longer one goes on along none (-1)."""
+    f = d.function
+    if f is not None and f.axis >= 0:
+        before, size = prod(d.shape[: f.axis]), d.shape[f.axis]
+        same = [k for k, n in enumerate(shape) if n == size and prod(shape[:k]) == before]
+        f = replace(f, axis=same[0] if same else -1)
+    return replace(d, shape=shape, function=f)
+
+
 # --- constants against data ------------------------------------------------------------------------------------------
 
 
@@ -187,8 +207,27 @@ def broadcast(d: Data, array: np.ndarray) -> np.ndarray | None:
         return None
 
 
+def raised(d: Data, rank: int) -> Data:
+    """With axes of size 1 before its own, as a constant of `rank` axes (batch included) makes them."""
+    extra = rank - 1 - len(d.shape)
+    return shaped(d, (*[1] * extra, *d.shape)) if extra > 0 else d
+
+
+def several_columns(b: GraphBuilder, d: Data, arrays: Sequence[np.ndarray], name: str, where: str) -> tuple[Data, list[np.ndarray]]:  # fmt: skip
+    """`columns` of constants that broadcast to each other: ours is moved once, so that it lies right for all of them."""
+    try:
+        over = [np.asarray(a, np.float64) for a in np.broadcast_arrays(*arrays)]
+    except ValueError:
+        shapes = " and ".join(str(list(a.shape)) for a in arrays)
+        raise UnsupportedError(where, f"constants {shapes} do not broadcast to each other", "export it again") from None
+    rows, group = np.unique(np.stack([a.ravel() for a in over], axis=1), axis=0, return_inverse=True)
+    d, at = columns(b, d, group.reshape(over[0].shape).astype(np.float64), name, where)
+    return d, list(rows[at.astype(int)].T)
+
+
 def columns(b: GraphBuilder, d: Data, array: np.ndarray, name: str, where: str) -> tuple[Data, np.ndarray]:
     """The constant as one value, or as one for each channel (last axis) of ours; ours is moved where it varies elsewhere."""
+    d = raised(d, array.ndim)
     if array.size == 1:
         return d, array.reshape(1)
     over = broadcast(d, array)

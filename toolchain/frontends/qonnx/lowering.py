@@ -18,7 +18,7 @@ from toolchain.frontends.qonnx import quant
 from toolchain.frontends.qonnx.archive import Input, Model, Node
 from toolchain.frontends.qonnx.constants import Constant, evaluate
 from toolchain.frontends.qonnx.layers import TABLE, Context, Inputs, carried_out
-from toolchain.frontends.qonnx.layouts import Data, Function, channels_last, fractions, settled
+from toolchain.frontends.qonnx.layouts import SOFTMAX, Data, Function, channels_last, fractions, settled
 from toolchain.frontends.qonnx.moves import KEEPS_FUNCTION, MOVES
 from toolchain.frontends.qonnx.quantizers import BIPOLAR
 from toolchain.ir import Graph
@@ -46,6 +46,7 @@ CHANNELS_FIRST = {
 }
 HOST = {
     "softmax": "argmax is unchanged",
+    "logsoftmax": "argmax is unchanged",
     "sigmoid": "it is monotone, so argmax is unchanged",
     "tanh": "it is monotone, so argmax is unchanged",
 }
@@ -172,10 +173,10 @@ def _lower(c: Context, model: Model, node: Node, values: dict[str, Data], consta
 
 def _may_wait(node: Node, data: list[Data]) -> bool:
     """Whether a pending function goes on through the node, or ends in it."""
-    if any(d.function and d.function.kind == "softmax" for d in data):
+    if any(d.function and d.function.kind in SOFTMAX for d in data):
         return node.op in SHAPES_ONLY or node.op in ("ArgMax", "TopK")
-    if node.op in ("ArgMax", "TopK"):  # what increases leaves the largest where it is
-        return all(d.function is None or 0 not in d.function.slope for d in data)
+    if node.op in ("ArgMax", "TopK"):  # what increases, and all channels alike, leaves the largest where it is
+        return all(d.function is None or (0 not in d.function.slope and len(d.function.slope) < 2) for d in data)
     return node.op in QUANTIZERS | KEEPS_FUNCTION | SAME
 
 
@@ -217,7 +218,7 @@ def _softmax(c: Context, node: Node, d: Data) -> Data:
     axis = int(node.attributes.get("axis", default)) % (len(d.shape) + 1) - 1
     if axis < 0 or (node.opset < 13 and axis != len(d.shape) - 1):
         raise UnsupportedError(node.where, f"softmax over axis {axis + 1} of {[1, *d.shape]}", "use the last axis")
-    return replace(d, function=Function("softmax", axis=axis))
+    return replace(d, function=Function(node.op.lower(), axis=axis))
 
 
 # --- the input edge --------------------------------------------------------------------------------------------------
@@ -347,6 +348,8 @@ def _output(c: Context, d: Data, name: str, host: dict[str, str], fine: dict[str
     ours = _clean(name, "output")
     where = f"output {name}"
     left = d.function.kind if d.function is not None else None
+    if left in SOFTMAX and d.function is not None and d.function.axis < 0:
+        raise UnsupportedError(where, f"{left} along an axis that a reshape takes apart", "reshape before it")
     if left in HOST:
         host[name] = str(left)
         d = replace(d, function=None)

@@ -16,7 +16,7 @@ from toolchain.frontends.qonnx import quant
 from toolchain.frontends.qonnx.archive import Node
 from toolchain.frontends.qonnx.constants import Constant
 from toolchain.frontends.qonnx.layers import Context, Inputs, Lower, constant_of, data_of, padding_of
-from toolchain.frontends.qonnx.layouts import Data, channels_last, settled, settled_exact
+from toolchain.frontends.qonnx.layouts import SOFTMAX, Data, channels_last, settled, settled_exact, shaped
 from toolchain.ir.values import ZERO, Value, align, comparable, exact, rising, shorten, spread
 
 # --- pools -----------------------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def _flatten(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     axis = int(node.attributes.get("axis", 1))
     if axis % (len(d.shape) + 1) != 1:
         raise UnsupportedError(node.where, f"axis {axis}", "only axis 1, which keeps the batch, is supported")
-    return replace(d, shape=(prod(d.shape),))
+    return shaped(d, (prod(d.shape),))
 
 
 def _reshape(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
@@ -115,7 +115,7 @@ def _reshape(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
         raise UnsupportedError(node.where, f"{list(full)} to {wanted}", "the number of elements must stay")
     if wanted[0] != 1:
         raise UnsupportedError(node.where, f"{list(full)} to {wanted}", "the batch axis must stay the first, of size 1")
-    return replace(d, shape=tuple(wanted[1:]))
+    return shaped(d, tuple(wanted[1:]))
 
 
 def _axes_given(node: Node, inputs: Inputs) -> list[int] | None:
@@ -129,10 +129,12 @@ def _squeeze(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     d = data_of(node, inputs)
     full = (1, *d.shape)
     axes = _axes_given(node, inputs)
-    gone = {a % len(full) for a in axes} if axes is not None else {i for i, n in enumerate(full) if n == 1 and i}
+    gone = {a % len(full) for a in axes} if axes is not None else {i for i, n in enumerate(full) if n == 1}
+    if axes is None:
+        raise UnsupportedError(node.where, f"no axes, which takes the batch from {list(full)} too", "give it the axes")
     if 0 in gone or any(full[a] != 1 for a in gone):
         raise UnsupportedError(node.where, f"axes {sorted(gone)} of {list(full)}", "only axes of size 1 but the batch")
-    return replace(d, shape=tuple(n for i, n in enumerate(full) if i and i not in gone))
+    return shaped(d, tuple(n for i, n in enumerate(full) if i and i not in gone))
 
 
 def _unsqueeze(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
@@ -143,7 +145,7 @@ def _unsqueeze(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     if 0 in new:
         raise UnsupportedError(node.where, "a new axis before the batch", "keep the batch first")
     rest = iter((1, *d.shape))
-    return replace(d, shape=tuple(1 if i in new else next(rest) for i in range(rank))[1:])
+    return shaped(d, tuple(1 if i in new else next(rest) for i in range(rank))[1:])
 
 
 def _transpose(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
@@ -160,6 +162,8 @@ def _transpose(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
         d = settled(c.b, d, tuple(range(len(d.shape))), name, node.where)
     moves = [p - 1 for p in order[1:]]  # axis j of the result is axis moves[j] of the model's: nothing moves in ours
     shape = tuple(d.shape[m] for m in moves)
+    if d.function is not None and d.function.axis >= 0:
+        d = replace(d, function=replace(d.function, axis=moves.index(d.function.axis)))
     return replace(d, base=shape, shape=shape, axes=tuple(moves.index(a) for a in d.axes))
 
 
@@ -209,8 +213,12 @@ def _resize(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     elif index < len(inputs) and isinstance(given := inputs[index], Constant) and given.value.size:
         scales = [float(s) for s in constant_of(node, inputs, index, "scales").ravel()]
     else:
-        scales = [float(s) / n for s, n in zip(constant_of(node, inputs, 3, "sizes").ravel(), full, strict=False)]
-    if "axes" in f:
+        if str(f.get("keep_aspect_ratio_policy") or "stretch") != "stretch":
+            raise UnsupportedError(node.where, f"policy {f['keep_aspect_ratio_policy']!r}", "give scales, or stretch")
+        sizes = [int(s) for s in constant_of(node, inputs, 3, "sizes").ravel()]
+        old = [full[int(a)] for a in f["axes"]] if "axes" in f else full
+        scales = [s / n for s, n in zip(sizes, old, strict=False)]
+    if "axes" in f and len(f["axes"]) == len(scales):
         axes = [int(a) % len(full) for a in f["axes"]]
         scales = [scales[axes.index(i)] if i in axes else 1.0 for i in range(len(full))]
     if len(scales) != len(full) or any(s != int(s) or s < 1 for s in scales) or scales[:2] != [1.0, 1.0]:
@@ -296,7 +304,7 @@ def _arg_max(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
             raise UnsupportedError(
                 node.where, f"the {count} largest or smallest", "only the index of the largest (k = 1) is supported"
             )
-    if d.function is not None and d.function.kind == "softmax" and d.function.axis != axis:
+    if d.function is not None and d.function.kind in SOFTMAX and d.function.axis != axis:
         raise UnsupportedError(node.where, "the largest of another axis than the softmax before it", "use one axis")
     wanted = (*(a for a in range(rank - 1) if a != axis), axis)
     d = settled(c.b, d, wanted, name, node.where)

@@ -18,7 +18,7 @@ from toolchain.errors import UnsupportedError
 from toolchain.frontends.qonnx import quantizers
 from toolchain.frontends.qonnx.archive import Node
 from toolchain.frontends.qonnx.constants import Constant, per_axis
-from toolchain.frontends.qonnx.layouts import Data, Function, columns, fractions
+from toolchain.frontends.qonnx.layouts import Data, Function, columns, fractions, several_columns
 from toolchain.frontends.qonnx.quantizers import Quantizer
 from toolchain.ir import staircase
 from toolchain.ir.builder import GraphBuilder
@@ -104,8 +104,7 @@ def apply(b: GraphBuilder, d: Data, q: Quantizer, name: str, where: str, after: 
 
     `after`: the zero point is added after rounding (ONNX), not before (QONNX).
     """
-    d, scale = columns(b, d, np.asarray(q.scale), name, where)
-    d, zero = columns(b, d, np.asarray(q.zero_point, np.float64), name, where)
+    d, (scale, zero) = several_columns(b, d, (np.asarray(q.scale), np.asarray(q.zero_point)), name, where)
     scales, zeros = fractions(scale), fractions(zero)
     bits, signed = bits_for(q.lo, q.hi)
     function, d = d.function, replace(d, function=None)
@@ -281,8 +280,7 @@ def dequantize(b: GraphBuilder, d: Data, node: Node, inputs: Sequence[Constant |
     """(integer - zero point) * scale."""
     where = node.where
     scale, zero = _per_axis(node, inputs, len(d.shape) + 1)
-    d, s = columns(b, d, scale, name, where)
-    d, z = columns(b, d, zero, name, where)
+    d, (s, z) = several_columns(b, d, (scale, zero), name, where)
     slopes, zeros = fractions(s), fractions(z)
     size = max(len(slopes), len(zeros))
     offsets = tuple(-x * y for x, y in zip(spread(zeros, size), spread(slopes, size), strict=True))
