@@ -21,7 +21,7 @@ import numpy as np
 import toolchain
 from toolchain import boards, data, flow, inputs, reference
 from toolchain.boards import Board
-from toolchain.errors import MissingToolError
+from toolchain.errors import MissingToolError, ToolchainError
 from toolchain.inspect import macs
 from toolchain.ir import Graph
 
@@ -29,6 +29,7 @@ RESULTS = Path(__file__).with_name("results.md")
 RUNS = 5  # of what the host's clock times
 IMAGES = 20
 DIGITS = 10_000
+ZOO_BOARD = "qemu_mps2_an386"
 OURS = ("bitwright", "python", "numpy")
 
 
@@ -66,6 +67,23 @@ def on_boards(graph: Graph, images: np.ndarray, chosen: Iterable[Board]) -> str:
         rows.append([board.name, board.core, found.count_kind, count, f"{found.count_per_mac:.2f}", *sizes, tools])
     header = ("board", "core", "count kind", "per inference", "per MAC", "arena", "flash", "RAM", "made and run with")
     return table(header, rows) + "".join(f"\n{line}" for line in missing)
+
+
+def the_zoo(board: Board) -> str:
+    """Every model of examples/zoo whose file says its own input, on one board; exactness comes first, as above."""
+    rows = []
+    for path in sorted((data.folder("examples") / "zoo").glob("*.onnx")):
+        try:
+            graph = flow.load(path)
+        except ToolchainError:  # says no input type: tests/test_zoo.py gives one
+            continue
+        found = flow.measure(graph, board, inputs.made_up(graph, 4), runs=4)
+        assert found.bit_exact, f"{path.stem}: {found.first_difference}"
+        assert found.count is not None
+        figures = [f"{n:,}" for n in (found.count.median, found.arena_bytes, found.flash_bytes)]
+        macs_of = sum(macs(op) for op in graph.ops)
+        rows.append([path.stem, f"{macs_of:,}", figures[0], f"{found.count_per_mac:.2f}", *figures[1:]])
+    return table(("model", "MACs", "instructions", "per MAC", "arena", "flash"), rows)
 
 
 def seconds(what: Callable[[], object]) -> str:
@@ -112,6 +130,8 @@ def main() -> None:
         "on cores that branch for a maximum or a clamp. Sizes are in bytes; RAM contains the stack that is reserved. The host process, which\n"
         "counts nothing, and boards of silicon, of which none is on this desk, have no row.\n\n"
         f"{on_boards(graph, images, [b for b in every if b.emulated])}\n"
+        f"## The Brevitas zoo on {ZOO_BOARD}\n\n"
+        f"{the_zoo(boards.load(ZOO_BOARD))}\n"
         "## This host's clock\n\n"
         f"{os.cpu_count()} CPUs, {platform.machine()}. Other machines, other figures.\n\n"
         f"{on_host(graph, images)}"

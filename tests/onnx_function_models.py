@@ -51,6 +51,8 @@ def batchnorms() -> Iterator[Case]:
     ):
         name = f"batchnorm-{op.lower()}{list(bounds) or ''}-bipolar"
         yield Case(name, lambda o=op, b=bounds: batchnorm_then_sign(o, b))
+    for factor, added in ((0.3, 0.7), (-1.7, 0.1)):
+        yield Case(f"batchnorm-clip-affine-{factor}", lambda f=factor, a=added: batchnorm_clip_affine(f, a))
     yield Case("batchnorm-flattened", batchnorm_flattened)
     yield Case("batchnorm-wide", batchnorm_wide)
     yield Case("batchnorm-then-conv", batchnorm_then_conv)
@@ -72,6 +74,16 @@ def batchnorm_then_sign(op: str, bounds: Sequence[float]) -> Any:
     given = (n.floats(3), n.floats(3), n.floats(3), n.floats(3, lo=0.5, hi=2))
     y = n.add(op, n.add("BatchNormalization", y, *map(n.const, given)), *map(n.const, bounds))
     return n.model(n.add("BipolarQuant", y, n.const(1.0), domain=QONNX))
+
+
+def batchnorm_clip_affine(factor: float, added: float) -> Any:
+    """What is clipped goes on through a factor and a sum, which may turn it upside down."""
+    n = Net(seed=67)
+    y = n.add("MatMul", n.quant(n.input(6), 0.25, 4), n.weight((6, 3), 0.25))
+    given = (n.floats(3), n.floats(3), n.floats(3), n.floats(3, lo=0.5, hi=2))
+    y = n.add("Clip", n.add("BatchNormalization", y, *map(n.const, given)), n.const(-0.4), n.const(0.9))
+    y = n.add("Add", n.add("Mul", y, n.const(factor)), n.const(added))
+    return n.model(n.quant(y, 0.1, 5))
 
 
 def batchnorm_flattened() -> Any:

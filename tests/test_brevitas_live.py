@@ -201,7 +201,7 @@ FLOAT: dict[str, Build] = {
 }  # fmt: skip
 if FULL:
     for _w, _k in WEIGHTS.items():
-        FLOAT |= {f"conv {_w}": lambda w=_w, k=_k: conv(w, padding=1, **k), f"conv1d {_w}": lambda w=_w, k=_k: conv(w, dim=1, bias="Int16Bias", **k)}  # fmt: skip
+        FLOAT |= {f"conv {_w}": lambda w=_w, k=_k: conv(w, padding=1, **k), f"conv1d {_w}": lambda w=_w, k=_k: conv(w, dim=1, bias=None if w.startswith("Shifted") else "Int16Bias", **k)}  # fmt: skip
         FLOAT |= {f"{_w} {a}": lambda w=_w, k=_k, a=a, j=j: linear(w, a, acts=j, **k) for a, j in ACTS.items()}
 
 

@@ -31,24 +31,33 @@ def test_the_transcript_of_readme_is_what_it_prints(capsys: pytest.CaptureFixtur
     assert lines(capsys.readouterr().out) == lines(shown[1])
 
 
-def test_a_wrong_logit_of_qkeras_is_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("name", "framework", "step"), [("qkeras", "QKeras", 1 / 64), ("brevitas", "Brevitas", 1 / 16)]
+)
+def test_a_wrong_logit_of_the_framework_is_noticed(
+    name: str,
+    framework: str,
+    step: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The teeth: one saved logit of 3,600 a step off makes the demo fail and say so."""
-    folder = tmp_path / "digits"
-    folder.mkdir()
-    (folder / "model.h5").write_bytes((ROOT / "examples/digits/model.h5").read_bytes())
-    with np.load(ROOT / "examples/digits/test.npz") as given:
-        arrays = {name: given[name].copy() for name in given.files}
-    arrays["qkeras_logits"][17, 3] += 1 / 64
-    np.savez(folder / "test.npz", **arrays)
+    example = demo.EXAMPLES[name]
+    for path in (example.model, example.held_out):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes((ROOT / "examples" / path).read_bytes())
+    with np.load(tmp_path / example.held_out) as given:
+        arrays = {key: given[key].copy() for key in given.files}
+    arrays[example.logits][17, 3] += step
+    np.savez(tmp_path / example.held_out, **arrays)
     real = data.folder
-    monkeypatch.setattr(demo.data, "folder", lambda name: tmp_path if name == "examples" else real(name))
-    assert cli.main(["demo", "--board", "native", "--json"]) == 1
+    monkeypatch.setattr(demo.data, "folder", lambda wanted: tmp_path if wanted == "examples" else real(wanted))
+    assert cli.main(["demo", name, "--board", "native", "--json"]) == 1
     out, err = capsys.readouterr()
     found = json.loads(out)
-    assert (found["qkeras_equal"], found["bit_exact"]) == (False, True)
-    assert "NOT EXACT: QKeras = simulate: False; simulate = native: True" in err
+    assert (found[f"{name}_equal"], found["bit_exact"]) == (False, True)
+    assert f"NOT EXACT: {framework} = simulate: False; simulate = native: True" in err
 
 
 def test_the_brevitas_demo(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,16 +67,3 @@ def test_the_brevitas_demo(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(out)
     assert (found["brevitas_equal"], found["bit_exact"], found["outputs_compared"]) == (True, True, 3600)
     assert "exact: Brevitas = simulate = native, 3,600 logits, every one equal" in err
-
-
-def test_a_wrong_logit_of_brevitas_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "zoo"
-    folder.mkdir()
-    (folder / "digits_cnn_4_po2.onnx").write_bytes((ROOT / "examples/zoo/digits_cnn_4_po2.onnx").read_bytes())
-    with np.load(ROOT / "examples/zoo/data-digits.npz") as given:
-        arrays = {name: given[name].copy() for name in given.files}
-    arrays["digits_cnn_4_po2"][5, 1] += 1 / 16
-    np.savez(folder / "data-digits.npz", **arrays)
-    real = data.folder
-    monkeypatch.setattr(demo.data, "folder", lambda name: tmp_path if name == "examples" else real(name))
-    assert cli.main(["demo", "brevitas", "--board", "native"]) == 1

@@ -70,6 +70,7 @@ def test_commands_are_found() -> None:
     assert len(commands(ROOT / "README.md")) >= 6
     assert len(commands(DOCS / "tutorial_qkeras.md")) >= 6
     assert len(commands(DOCS / "tutorial_ci.md")) >= 6
+    assert len(commands(BREVITAS)) >= 6
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
@@ -184,6 +185,7 @@ def test_every_board_of_silicon_has_a_flash_command() -> None:
 # the tutorials, run
 
 TUTORIAL, CI = DOCS / "tutorial_qkeras.md", DOCS / "tutorial_ci.md"
+BREVITAS = DOCS / "tutorial_brevitas.md"
 
 
 def checkout(page: Path, folder: Path) -> Checkout:
@@ -217,6 +219,27 @@ def test_the_tutorials_verify_runs(tmp_path: Path) -> None:
     (verify,) = [command for command in tutorial.commands if " verify " in command]
     tutorial.run("python3 split.py")
     assert "\nequal: " in tutorial.run(verify)
+
+
+def test_the_brevitas_tutorial_runs(tmp_path: Path) -> None:
+    needs("arm-none-eabi-gcc", "qemu-system-arm")
+    for package in ("torch", "brevitas", "qonnx", "onnxruntime", "sklearn", "unicorn"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}: make test")
+    tutorial = checkout(BREVITAS, tmp_path)
+    said = {command.split()[1] + command.split()[-1]: tutorial.run(command) for command in tutorial.commands}
+    assert re.search(r"^equal", said["verifyx.npy"], re.MULTILINE)
+    assert said["live.pylive.py"].startswith("equal")
+    assert said["live.pylive.py"].endswith("True\n")
+    measured = tutorial.json("measured.json")
+    assert measured["bit_exact"] is True
+    assert measured["outputs_compared"] == 3600
+    assert measured["accuracy"] == measured["reference_accuracy"] > 0.9
+    graph = flow.load(tmp_path / "model.onnx")
+    with np.load(tmp_path / "logits.npz") as saved:
+        logits, _ = flow.simulate(graph, np.load(tmp_path / "x.npy"))
+        np.testing.assert_array_equal(saved["logits"], logits["logits"])
+    assert (tmp_path / "firmware" / "image.elf").is_file()
 
 
 def test_diagnose_finds_where_a_difference_begins(tmp_path: Path) -> None:

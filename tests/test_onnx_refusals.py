@@ -90,7 +90,7 @@ def scale_from_data() -> Any:
 def bits_from_data() -> Any:
     n = Net()
     x = head(n, 1)
-    b = n.add("Squeeze", x, n.const([1], np.int64))
+    b = n.add("Relu", x)
     return unchecked(
         n, n.add("Quant", x, n.const(1.0), n.const(0.0), b, domain=QONNX, signed=1, narrow=0, rounding_mode="ROUND")
     )

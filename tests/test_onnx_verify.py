@@ -9,6 +9,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 
 from tests import onnx_files, onnx_models
 from toolchain import LoadOptions, cli, flow, inputs, verify
-from toolchain.errors import MissingToolError
+from toolchain.errors import MissingToolError, ToolchainError
 from toolchain.frontends.qonnx import archive, executor
 from toolchain.ir import Graph, ops
 from toolchain.ir.types import Const
@@ -44,9 +45,9 @@ def test_every_operator_and_random_networks_are_equal(case: onnx_models.Case) ->
     model = case.make()
     try:
         flow.load(model, case.options)
-    except Exception:
-        if case in RANDOM:
-            pytest.skip("a random network that is refused")
+    except ToolchainError:
+        if FULL and case in RANDOM:  # some of many are refused, which tests/test_onnx_exact.py is about
+            return
         raise
     found = checked(model, 40, case.options)
     assert found.equal, found.first
@@ -60,11 +61,14 @@ def test_operators_that_sum_and_round_in_one_are_asked_near_their_ties() -> None
     assert found.equal and found.causes["float32_tie"] > 100 and not found.causes["unexplained"]
 
 
-@pytest.mark.parametrize("path", sorted(ZOO.glob("*.onnx")), ids=lambda p: p.stem)
+EDGE = {"bare": LoadOptions((8, False), Fraction(1, 16)), "centred": LoadOptions((8, False), Fraction(1, 16))}
+
+
+@pytest.mark.parametrize("path", sorted(ZOO.glob("*.onnx"))[:: 1 if FULL else 5], ids=lambda p: p.stem)
 def test_the_zoo_is_equal(path: Path) -> None:
-    found = checked(path, 10_000 if FULL else 300)
-    total, differ = sum(t.compared for t in found.tensors), sum(t.differ for t in found.tensors)
-    assert found.equal and differ <= total / 10_000
+    found = checked(path, 10_000 if FULL else 200, EDGE.get(path.stem.split("_")[1]))
+    total, began = sum(t.compared for t in found.tensors), sum(t.differ - t.follows for t in found.tensors)
+    assert found.equal and began <= total / 10_000
     assert all(t.largest <= 1 for t in found.tensors) and all(o.argmax_equal == 1 for o in found.outputs)
 
 

@@ -54,7 +54,7 @@ class TensorReport:
     float32_range: int  # float32 cannot hold the integer
     unexplained: int
     off_grid: int  # real values that are no whole number of steps
-    largest: int  # difference, in steps
+    largest: int  # difference that began here, in steps (of a ladder, in levels)
     first: First | None  # that is unexplained, if there is one
     residue: float  # the most that rint(value / scale) left over, in steps
 
@@ -228,7 +228,7 @@ def _row(
         float32_range=int(held.sum()),
         unexplained=int(unexplained.sum()),
         off_grid=int(off_grid.sum()),
-        largest=int(np.maximum(_apart(op, whole, here), _apart(op, pure, ours)).max(initial=0)),
+        largest=int(_apart(op, whole, here).max(initial=0)),
         first=first,
         residue=float(left.max(initial=0)),
     )

@@ -60,15 +60,21 @@ def shorten(v: Iterable[Fraction]) -> tuple[Fraction, ...]:
 def affine(
     b: GraphBuilder, v: Value, slope: Sequence[Fraction], intercept: Sequence[Fraction], name: str, where: str
 ) -> Value:
-    """slope[c] * v + intercept[c], still pending; a pending clip is carried out first."""
-    if v.lo is not None or v.hi is not None:
-        v = Value(exact(b, v, f"{name}_clip", where))
+    """slope[c] * v + intercept[c], still pending; a pending clip goes on where all channels clip alike, else is carried out."""
+    lo, hi = v.lo, v.hi
+    if (lo is not None or hi is not None) and len(slope) == len(intercept) == 1 and slope[0]:
+        lo, hi = (None if x is None else slope[0] * x + intercept[0] for x in (lo, hi))
+        lo, hi = (hi, lo) if slope[0] < 0 else (lo, hi)
+    elif lo is not None or hi is not None:
+        v, lo, hi = Value(exact(b, v, f"{name}_clip", where)), None, None
     size = max(map(len, (slope, intercept, v.slope, v.intercept)))
     m, i, vm, vi = (spread(t, size) for t in (slope, intercept, v.slope, v.intercept))
     return Value(
         v.tensor,
         shorten(x * y for x, y in zip(m, vm, strict=True)),
         shorten(x * y + z for x, y, z in zip(m, vi, i, strict=True)),
+        lo,
+        hi,
     )
 
 
@@ -101,7 +107,7 @@ def exact(b: GraphBuilder, v: Value, name: str, where: str, single: bool = False
         raise UnsupportedError(
             where,
             "reads real values that no integer grid of reasonable width holds (a BatchNormalization, a bias or per-channel scales before it)",
-            "put a quantizer with a power-of-two scale between",
+            "put a quantizer between",
         )
     return found
 
