@@ -262,8 +262,12 @@ def _ties(
     def gives(x: np.ndarray, wanted: Ints) -> Any:
         return np.rint(np.asarray(r.quantizer(x), np.float64) / scale + tensor.qtype.zero_point) == wanted
 
-    if any(s.numerator & (s.numerator - 1) or s.denominator & (s.denominator - 1) for s in tensor.qtype.scales):
-        allowed = allowed + 2 * UNIT * np.abs(exact)  # the quantizer divides by its scale, and adds its zero point
+    # the quantizer divides by its scale, which is exact for a power of two alone, and adds its zero point
+    inner = np.zeros(exact.shape)
+    zero = tensor.qtype.zero_point
+    if zero or any(s.numerator & (s.numerator - 1) or s.denominator & (s.denominator - 1) for s in tensor.qtype.scales):
+        inner = 2 * UNIT * (np.abs(exact) + np.abs(exact + zero * scale) * bool(zero))
+    allowed = allowed + inner
     if r.real is not None:
         near = (np.abs(r.real[rows] - exact) <= allowed) & (allowed > 0)
     else:  # within one operator, whose factor is a product and a quotient of scales
@@ -272,9 +276,9 @@ def _ties(
         for sign in (-1, 1):
             near |= gives((exact + sign * allowed).astype(np.float32), whole[rows])
     agrees = np.zeros_like(near)
-    middle = exact.astype(np.float32)
-    for probe in (middle, np.nextafter(middle, np.float32(-np.inf)), np.nextafter(middle, np.float32(np.inf))):
-        agrees |= gives(probe, here[rows])
+    for sign in (0, -1, 1):  # where the quantizer's own edges may lie, to one float32 further
+        probe = (exact + sign * inner).astype(np.float32)
+        agrees |= gives(np.nextafter(probe, np.float32(sign * np.inf)) if sign else probe, here[rows])
     found = np.zeros_like(began)
     found[rows] = began[rows] & near & agrees & (_apart(op, whole[rows], here[rows]) == 1)
     return found

@@ -23,7 +23,7 @@ from toolchain.options import LoadOptions
 
 ELEMENTWISE = {
     "Add", "BatchNormalization", "BipolarQuant", "Cast", "Clip", "DequantizeLinear", "Div", "Dropout", "Flatten", "HardSigmoid", "Identity",
-    "IntQuant", "LeakyRelu", "Mul", "MultiThreshold", "Quant", "QuantizeLinear", "Relu", "Reshape", "Sigmoid", "Squeeze", "Sub", "Tanh",
+    "IntQuant", "LeakyRelu", "Mul", "MultiThreshold", "PRelu", "Quant", "QuantizeLinear", "Relu", "Reshape", "Sigmoid", "Squeeze", "Sub", "Tanh",
     "Transpose", "Trunc", "Unsqueeze",
 }  # fmt: skip
 """Through these a quantizer is asked again: each value alone is what they read."""
