@@ -183,3 +183,32 @@ def test_samples_channels_first_are_taken_where_the_model_has_them_so() -> None:
         inputs.stored(b.graph(), x.transpose(0, 3, 1, 2))  # this model has channels last
     with pytest.raises(ToolchainError, match=r"must be \[batch, 4, 5, 3\]$"):
         inputs.stored(known, x.transpose(0, 2, 1, 3))
+
+
+def test_where_both_orders_have_one_shape_the_order_must_be_said(tmp_path: Path) -> None:
+    b = GraphBuilder("square")
+    b.output(b.argmax(b.input("x", (3, 3), QType(8, True, Fraction(1, 4))), "y"))
+    known = replace(b.graph(), notes=(channels_first_note("x"),))
+    x = np.arange(18).reshape(2, 3, 3) / 4
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(ToolchainError) as raised:
+        inputs.read(known, tmp_path / "x.npy")
+    assert str(raised.value) == (
+        f"{tmp_path / 'x.npy'}: input 'x': shape [2, 3, 3] may be channels first, as the model has it, or last; say which: "
+        "--channels first or --channels last (in Python inputs.stored(graph, x, channels='first'))"
+    )
+    last = np.arange(18).reshape(2, 3, 3)
+    assert_array_equal(inputs.read(known, tmp_path / "x.npy", channels="last")["x"], last)
+    assert_array_equal(inputs.read(known, tmp_path / "x.npy", channels="first")["x"], last.transpose(0, 2, 1))
+    assert_array_equal(inputs.stored(known, last)["x"], last)  # integers are the graph's own
+
+
+def test_values_that_float32_puts_into_the_next_step_are_counted(tmp_path: Path) -> None:
+    scale = Fraction(float(np.float32(0.1)))  # 0.75 is below 7.5 steps, and in float32 it is 7.5
+    b = GraphBuilder("edge")
+    b.output(b.argmax(b.input("x", (3,), QType(8, False, scale)), "y"))
+    np.save(tmp_path / "x.npy", np.array([[0.75, 0.5, 0.1]], np.float32))
+    (note,) = inputs.beside_edges(b.graph(), tmp_path / "x.npy")
+    assert note.startswith("1 of 3 values of input x lie so near the edge of a step that float32 takes the next one")
+    np.save(tmp_path / "x.npy", np.array([[0.2, 0.4, 0.1]], np.float32))
+    assert inputs.beside_edges(b.graph(), tmp_path / "x.npy") == []

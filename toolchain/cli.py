@@ -194,6 +194,11 @@ def _samples(verb: argparse.ArgumentParser) -> None:
         metavar="X.npy",
         help="floats are real values, integers stored ones; .npz for several inputs; without it seeded random and corner samples",
     )
+    verb.add_argument(
+        "--channels",
+        choices=("first", "last"),
+        help="how the samples lie, where a model takes channels first and both orders have one shape",
+    )
     verb.add_argument("--seed", type=_whole, default=0, help="of the made-up samples (default 0)")
 
 
@@ -266,7 +271,7 @@ def _read(arguments: argparse.Namespace, graph: Graph, count: int) -> Any:
     if not arguments.inputs:
         return inputs.made_up(graph, count, arguments.seed)
     notes: list[str] = []
-    values = inputs.read(graph, arguments.inputs, notes)
+    values = inputs.read(graph, arguments.inputs, notes, arguments.channels)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     return values
@@ -305,11 +310,15 @@ def simulate(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    from toolchain import flow, report
+    from toolchain import flow, inputs, report
     from toolchain.options import LoadOptions
 
     graph = _load(arguments)
-    found = flow.verify(arguments.model, graph, _read(arguments, graph, 256), LoadOptions.from_text(arguments))
+    samples = _read(arguments, graph, 256)
+    if arguments.inputs:
+        for note in inputs.beside_edges(graph, arguments.inputs, arguments.channels):
+            print(f"note: {note}", file=sys.stderr)
+    found = flow.verify(arguments.model, graph, samples, LoadOptions.from_text(arguments))
     arguments.verdict = 0 if found.equal else DIFFERENT
     _write_json(arguments, found.as_json())
     if arguments.json != "-":

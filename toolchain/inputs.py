@@ -18,21 +18,23 @@ from toolchain.reference import check_inputs
 Reals = npt.NDArray[np.float64]
 
 
-def read(graph: Graph, path: Path, notes: list[str] | None = None) -> dict[str, Ints]:
+def read(graph: Graph, path: Path, notes: list[str] | None = None, channels: str | None = None) -> dict[str, Ints]:
     """Stored integers by input name, [batch, *shape]; ToolchainError names the file and what is wrong with it.
+
+    `channels` is "first" or "last" where a model takes channels first and both orders have one shape.
 
     `notes` receives a line for each input with real values outside its type's range.
     """
     given = _load(path, [t.name for t in graph.inputs])
     try:
-        found = stored(graph, given, "")
+        found = stored(graph, given, "", channels)
     except ToolchainError as error:
         raise ToolchainError(str(path), str(error)) from None
     if notes is not None:
         notes += [
             note
             for t in graph.inputs
-            if (note := _clamped(t, _batched(t, given[t.name], graph.channels_first(t.name))))
+            if (note := _clamped(t, _batched(t, given[t.name], graph.channels_first(t.name), "", channels)))
         ]
     return found
 
@@ -51,8 +53,35 @@ def _clamped(tensor: Tensor, values: np.ndarray) -> str:
     return f"{share:.1%} of input {tensor.name} lies outside {low:g}..{high:g} and is clamped; is it normalised as in training?"
 
 
-def stored(graph: Graph, given: Mapping[str, np.ndarray] | np.ndarray, where: str = "inputs") -> dict[str, Ints]:
-    """`given` as stored integers by name: real values are quantized as the input's type says, integers are taken as they are."""
+def beside_edges(graph: Graph, path: Path, channels: str | None = None) -> list[str]:
+    """A line for each input with real values that float32, as a framework divides in it, puts into another step than they are in."""
+    given = _load(path, [t.name for t in graph.inputs])
+    notes = []
+    for tensor in graph.inputs:
+        values = _batched(tensor, given[tensor.name], graph.channels_first(tensor.name), str(path), channels)
+        if values.dtype.kind != "f":
+            continue
+        scale = np.array([float(s) for s in tensor.qtype.scales], np.float32)
+        with np.errstate(all="ignore"):
+            steps = np.rint(values.astype(np.float32) / scale + np.float32(tensor.qtype.zero_point))
+        theirs = np.clip(steps.astype(np.float64), tensor.qtype.min, tensor.qtype.max)
+        other = int((theirs != quantize(tensor, values)).sum())
+        if other:
+            notes.append(
+                f"{other:,} of {values.size:,} values of input {tensor.name} lie so near the edge of a step that float32 takes "
+                f"the next one; the framework is given the graph's step here, and on the values themselves may differ"
+            )
+    return notes
+
+
+def stored(
+    graph: Graph, given: Mapping[str, np.ndarray] | np.ndarray, where: str = "inputs", channels: str | None = None
+) -> dict[str, Ints]:
+    """`given` as stored integers by name: real values are quantized as the input's type says, integers are taken as they are.
+
+    What a model takes channels first may come so; where both orders have one shape, real values need `channels` ("first" or
+    "last"), and integers are taken as the graph's own, channels last, without it.
+    """
     if isinstance(given, np.ndarray):
         if len(graph.inputs) != 1:
             names = ", ".join(t.name for t in graph.inputs)
@@ -64,7 +93,9 @@ def stored(graph: Graph, given: Mapping[str, np.ndarray] | np.ndarray, where: st
     return check_inputs(
         graph,
         {
-            n: quantize(known[n], _batched(known[n], v, graph.channels_first(n)), where) if n in known else v
+            n: quantize(known[n], _batched(known[n], v, graph.channels_first(n), where, channels), where)
+            if n in known
+            else v
             for n, v in given.items()
         },
     )
@@ -146,13 +177,20 @@ def _load(path: Path, names: list[str]) -> dict[str, np.ndarray]:
     return dict(loaded)
 
 
-def _batched(tensor: Tensor, values: np.ndarray, channels_first: bool) -> np.ndarray:
+def _batched(tensor: Tensor, values: np.ndarray, channels_first: bool, where: str, channels: str | None) -> np.ndarray:
     """One sample without a batch axis is a batch of one; what comes channels first, as its model has it, is moved."""
     values = np.asarray(values)
     if channels_first:
         theirs = (tensor.shape[-1], *tensor.shape[:-1])
-        if values.shape == theirs and values.shape != tensor.shape:
-            values = values[None]
-        if values.shape[1:] == theirs and theirs != tensor.shape:
-            return np.moveaxis(values, 1, -1)
+        shape = values.shape[values.ndim - len(theirs) :]
+        alike = theirs == tensor.shape and len(set(theirs)) == 1 and theirs[0] != 1
+        if alike and shape == theirs and channels is None and values.dtype.kind == "f":
+            raise ToolchainError(
+                f"{where}{': ' if where else ''}input {tensor.name!r}",
+                f"shape {list(values.shape)} may be channels first, as the model has it, or last",
+                "say which: --channels first or --channels last (in Python inputs.stored(graph, x, channels='first'))",
+            )
+        first = channels == "first" if theirs == tensor.shape else shape == theirs
+        if first and shape == theirs and values.ndim - len(theirs) in (0, 1):
+            return np.moveaxis(values if values.ndim > len(theirs) else values[None], 1, -1)
     return values[None] if values.shape == tensor.shape else values

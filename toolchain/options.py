@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -19,7 +20,10 @@ TRY_INPUT = "say what it is: --input-type u8 --input-scale 1/255 --input-zero-po
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """Given to every front end. `input_type` None means: the model's own input quantizer decides."""
+    """Given to every front end. `input_type` None means: the model's own input quantizer decides.
+
+    The strings of the command line will do as well: LoadOptions(input_type="u8", input_scale="1/255", input_mean="0.5").
+    """
 
     input_type: tuple[int, bool] | None = None  # bits, signed
     input_scale: Fraction | None = None  # real value of one stored step
@@ -31,6 +35,19 @@ class LoadOptions:
     batch: int | None = None  # 1: an ONNX model with another batch baked in is rewritten to this one
 
     def __post_init__(self) -> None:
+        read: dict[str, Callable[[str, str], object]] = {
+            "input_type": _type, "input_scale": _rational, "input_mean": _rationals, "input_std": _rationals
+        }  # fmt: skip
+        for name, function in read.items():
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, function(f"--{name.replace('_', '-')}", value))
+        shape = self.input_shape
+        if shape is not None and not (isinstance(shape, tuple) and all(isinstance(n, int) and n > 0 for n in shape)):
+            raise ToolchainError(
+                "input_shape",
+                f"is {shape!r}, must be the numbers of one input without the batch, as (1, 28, 28)",
+                "export a module of several inputs to a file",
+            )
         if self.batch not in (None, 1):
             raise ToolchainError("--batch", f"is {self.batch}, must be 1: a graph is one inference of one sample")
 
@@ -47,9 +64,7 @@ class LoadOptions:
                         "say the stored type too, as --input-type u8",
                     )
             return cls(sigmoid=given.sigmoid, batch=given.batch)
-        match = re.fullmatch(r"([us])([1-9]\d?)", kind)
-        if not match or int(match[2]) > 32:
-            raise ToolchainError("--input-type", f"is {kind!r}, must be u or s and 1 to 32 bits, as u8")
+        stored = _type("--input-type", kind)
         if given.input_scale is None:
             raise ToolchainError(
                 "--input-type", "is given without --input-scale", "say what one step is worth, as --input-scale 1/255"
@@ -61,8 +76,8 @@ class LoadOptions:
         if any(s <= 0 for s in std):
             raise ToolchainError("--input-std", f"is {given.input_std}, must be positive")
         mean = _rationals("--input-mean", given.input_mean)
-        kind, zero_point = (int(match[2]), match[1] == "s"), given.input_zero_point or 0
-        return cls(kind, scale, zero_point, mean, std, sigmoid=given.sigmoid, batch=given.batch)
+        zero_point = given.input_zero_point or 0
+        return cls(stored, scale, zero_point, mean, std, sigmoid=given.sigmoid, batch=given.batch)
 
 
 def declared_input(b: GraphBuilder, name: str, shape: tuple[int, ...], o: LoadOptions) -> Value:
@@ -80,6 +95,13 @@ def declared_input(b: GraphBuilder, name: str, shape: tuple[int, ...], o: LoadOp
     size = max(len(mean), len(std))
     mean, std = spread(mean, size), spread(std, size)
     return Value(tensor, shorten(1 / s for s in std), shorten(-m / s for m, s in zip(mean, std, strict=True)))
+
+
+def _type(option: str, text: str) -> tuple[int, bool]:
+    match = re.fullmatch(r"([us])([1-9]\d?)", text)
+    if not match or int(match[2]) > 32:
+        raise ToolchainError(option, f"is {text!r}, must be u or s and 1 to 32 bits, as u8")
+    return int(match[2]), match[1] == "s"
 
 
 def _rational(option: str, text: str) -> Fraction:

@@ -202,11 +202,12 @@ def affine(b: GraphBuilder, x: Tensor, qtype: QType, slope: Sequence[Fraction], 
     if len(found) < len(channels):
         ladders = [(_mirrored(r, i, lo, hi, rounding, inner, name), r < 0) for r, i, lo, hi in channels]
         for used in (Rounding.FLOOR, rounding):
-            candidates = [
-                _solve(s, flip, used, step if used is rounding else None)
-                for (s, flip), step in zip(ladders, direct, strict=True)
-            ]
-            found = [step for step in candidates if step is not None]
+            found = []
+            for (s, flip), direct_step in zip(ladders, direct, strict=True):
+                step = _solve(s, flip, used, direct_step if used is rounding else None)
+                if step is None:  # one channel without is enough: the others need not be tried
+                    break
+                found.append(step)
             if len(found) == len(channels):
                 break
         else:

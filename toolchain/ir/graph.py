@@ -20,7 +20,7 @@ class State:
 
 def channels_first_note(name: str) -> str:
     """The note that a front end leaves for the host where the model's own axes of an input are in another order."""
-    return f"input {name}: channels come first in the model and last here; samples are taken either way"
+    return f"input {name}: channels come first in the model and last here; samples are taken either way (--channels says which where both have one shape)"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from toolchain.frontends.qonnx import quant
 from toolchain.frontends.qonnx.archive import Node
 from toolchain.frontends.qonnx.constants import Constant
 from toolchain.frontends.qonnx.layouts import (
+    SOFTMAX,
     Data,
     Function,
     broadcast,
@@ -469,9 +470,10 @@ def carried_out(c: Context, node: Node, d: Data, name: str) -> Data:
     if d.function is None:
         return d
     if d.function.kind != "leaky":
-        raise UnsupportedError(
-            node.where, f"reads {d.function.kind} without a quantizer", f"quantize the output of {d.function.kind}"
+        what = (
+            "leave it out of the model or of its quantization" if d.function.kind in SOFTMAX else "quantize its output"
         )
+        raise UnsupportedError(node.where, f"reads {d.function.kind}, which no quantizer of integers follows", what)
     slope, v = d.function.slope, d.value
     if set(slope) == {ONE}:
         return replace(d, function=None)

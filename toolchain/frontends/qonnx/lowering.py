@@ -305,7 +305,9 @@ def _type_of_input(model: Model, given: Input, readers: Mapping[str, list[Node]]
     """The integers that the first quantizer makes of this input."""
     where = f"input {given.name}"
     found = list(_first_quantizers(model, readers, given.name, Fraction(1), Fraction(0)))
-    if not found or None in found:
+    if not found:
+        raise ToolchainError(where, "nothing reads it", "export the model without it")
+    if None in found:
         raise ToolchainError(where, "no quantizer reads it first, so the model does not say its integers", TRY_INPUT)
     types = set()
     for entry in found:
@@ -313,10 +315,12 @@ def _type_of_input(model: Model, given: Input, readers: Mapping[str, list[Node]]
         node, slope, intercept = entry
         q = quant.of_node(node, [model.constants.get(n) for n in node.inputs], len(given.shape))
         scales, zeros = fractions(q.scale), fractions(q.zero_point)
-        if q.rounding == BIPOLAR or len(scales) > 1 or len(zeros) > 1 or slope <= 0:
-            raise ToolchainError(
-                where, "its quantizer is no plain rounding, so the model does not say its integers", TRY_INPUT
-            )
+        why = "has one bit" if q.rounding == BIPOLAR else "has a scale for each channel" if len(scales) > 1 else ""
+        why = why or (
+            "has several zero points" if len(zeros) > 1 else "reads a falling function of it" if slope <= 0 else ""
+        )
+        if why:
+            raise ToolchainError(where, f"its quantizer {why}, so the model does not say its integers", TRY_INPUT)
         zero = zeros[0] + intercept / scales[0]
         bits, signed = bits_for(q.lo, q.hi)
         if zero.denominator != 1 or not q.lo <= zero <= q.hi:

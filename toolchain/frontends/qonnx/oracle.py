@@ -33,6 +33,8 @@ def run(source: object, options: LoadOptions, program: Program | None = None) ->
     """What to call with real inputs. `program` is the source that this one was converted from, which then is the framework."""
     model = archive.read(source, options)
     lowered = lower_model(dialects.rewrite(model), options)
+    if lowered.host:  # what a softmax reads no module shows: then the file's own framework is asked
+        program = None
     executor = None if program else Executor(archive.opened(source, options, []))
     asked = _Asked(model, lowered, options, executor)
 
