@@ -6,8 +6,7 @@ import re
 from fractions import Fraction
 from pathlib import Path
 
-from toolchain.frontends.qonnx.layers import TABLE
-from toolchain.frontends.qonnx.moves import MOVES
+from toolchain.frontends.qonnx.lowering import TABLE
 from toolchain.frontends.qonnx.quant import ROUNDINGS
 from toolchain.frontends.qonnx.quantizers import SYNONYMS
 from toolchain.ir.exact import rounded
@@ -22,7 +21,7 @@ def rows(title: str) -> list[list[str]]:
 
 def test_every_operator_has_its_row_and_every_row_its_operator() -> None:
     found = [name for row in rows("## Operators") for name in re.findall(r"`([A-Z]\w+)`", row[0])]
-    assert set(found) == {*TABLE, *MOVES, "Softmax", "LogSoftmax", "Cast", "Shape"}
+    assert set(found) == {*TABLE, "Softmax", "LogSoftmax", "Cast", "Shape"}
 
 
 def test_the_table_of_rounding_modes() -> None:

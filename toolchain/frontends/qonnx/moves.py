@@ -13,8 +13,9 @@ from toolchain.errors import UnsupportedError
 from toolchain.frontends.qonnx import quant
 from toolchain.frontends.qonnx.archive import Node
 from toolchain.frontends.qonnx.constants import Constant
-from toolchain.frontends.qonnx.layers import Context, Inputs, Lower, constant_of, data_of, padding_of
+from toolchain.frontends.qonnx.context import Context, Inputs, Lower, constant_of, data_of
 from toolchain.frontends.qonnx.layouts import SOFTMAX, Data, channels_last, settled, settled_exact, shaped
+from toolchain.frontends.qonnx.products import padding_of
 from toolchain.ir.values import ZERO, Value, align, comparable, exact, rising, shorten, spread
 
 # --- pools -----------------------------------------------------------------------------------------------------------
