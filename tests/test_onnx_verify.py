@@ -9,7 +9,6 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests import onnx_files, onnx_models
+from tests.zoo import NAMES, ZOO, options
 from toolchain import LoadOptions, cli, flow, inputs, verify
 from toolchain.errors import MissingToolError, ToolchainError
 from toolchain.frontends.qonnx import archive, executor
@@ -27,7 +27,6 @@ from toolchain.reference import trace
 FULL = bool(os.environ.get("BITWRIGHT_FULL"))
 MISSING = [m for m in ("qonnx", "onnxruntime") if importlib.util.find_spec(m) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed here: {', '.join(MISSING)}")
-ZOO = Path(__file__).resolve().parents[1] / "examples" / "zoo"
 TABLE = onnx_models.table()
 RANDOM = [onnx_models.Case(f"random-{s}", lambda s=s: onnx_models.random_model(s)) for s in range(400 if FULL else 6)]
 
@@ -61,12 +60,9 @@ def test_operators_that_sum_and_round_in_one_are_asked_near_their_ties() -> None
     assert found.equal and found.causes["float32_tie"] > 100 and not found.causes["unexplained"]
 
 
-EDGE = {"bare": LoadOptions((8, False), Fraction(1, 16)), "centred": LoadOptions((8, False), Fraction(1, 16))}
-
-
-@pytest.mark.parametrize("path", sorted(ZOO.glob("*.onnx"))[:: 1 if FULL else 5], ids=lambda p: p.stem)
-def test_the_zoo_is_equal(path: Path) -> None:
-    found = checked(path, 10_000 if FULL else 200, EDGE.get(path.stem.split("_")[1]))
+@pytest.mark.parametrize("name", NAMES[:: 1 if FULL else 5])
+def test_the_zoo_is_equal(name: str) -> None:
+    found = checked(ZOO / f"{name}.onnx", 10_000 if FULL else 200, options(name))
     total, began = sum(t.compared for t in found.tensors), sum(t.differ - t.follows for t in found.tensors)
     assert found.equal and began <= total / 10_000
     assert all(t.largest <= 1 for t in found.tensors) and all(o.argmax_equal == 1 for o in found.outputs)

@@ -6,9 +6,7 @@ other side; `verify` explains each (tests/test_onnx_verify.py). Here the logits 
 
 from __future__ import annotations
 
-from fractions import Fraction
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,26 +14,17 @@ from numpy.testing import assert_array_equal
 
 from tests.native import run_native
 from tests.pages import needs_compiler
+from tests.zoo import NAMES, RAW, ZOO, options
 from toolchain import boards, flow, inputs, reference
 from toolchain.frontends.qonnx import archive, dialects
 from toolchain.frontends.qonnx.lowering import lower_model
 from toolchain.ir import Graph
-from toolchain.options import LoadOptions
 
-ROOT = Path(__file__).resolve().parents[1]
-ZOO = ROOT / "examples" / "zoo"
-NAMES = sorted(path.stem for path in ZOO.glob("*.onnx"))
-# no quantizer reads their input first; one step of it in the data's own units
-RAW = {"digits_bare_4": 16, "digits_centred_2": 16, "fashion_bare_4": 255}
 # models whose scales are powers of two throughout: every logit of Brevitas is equal, not only close
 EXACT = {
     "digits_avg_4", "digits_cnn_4_po2", "digits_mlp_3", "digits_mlp_4", "digits_res_4", "fashion_cnn_8",
     "motions_cnn_8",
 }  # fmt: skip
-
-
-def options(name: str) -> LoadOptions:
-    return LoadOptions((8, False), Fraction(1, RAW[name])) if name in RAW else LoadOptions()
 
 
 @cache
