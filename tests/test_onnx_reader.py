@@ -319,3 +319,16 @@ def test_an_input_that_is_not_rounded_half_to_even_is_noted(mode: str) -> None:
     graph = toolchain.load(n.model(n.quant(n.input(4), 0.25, 5, mode=mode)))
     said = f"input x: the model's quantizer rounds it by {mode}, real samples are rounded half to even here; give stored integers"
     assert [note.startswith(said) for note in graph.notes] == ([True] if mode != "ROUND" else [])
+
+
+def test_a_quantized_softmax_at_the_end_is_left_to_the_host() -> None:
+    """As onnxruntime's quantize_static writes it by default."""
+    n = Net(seed=3)
+    logits = n.add("MatMul", n.quant(n.input(6), 0.125, 5), n.weight((6, 4), 0.25))
+    soft = n.add("Softmax", logits, axis=1)
+    scale, zero = n.const(1 / 256), n.const(0, np.uint8)
+    out = n.add("DequantizeLinear", n.add("QuantizeLinear", soft, scale, zero), scale, zero)
+    graph = toolchain.load(n.model(out))
+    assert any("softmax and its quantizer are left to the host" in note for note in graph.notes)
+    (output,) = graph.outputs
+    assert output.qtype.scales == (Fraction(1, 32),)  # the logits' own unit

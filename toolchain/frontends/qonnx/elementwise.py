@@ -18,7 +18,6 @@ from toolchain.frontends.qonnx.archive import Node
 from toolchain.frontends.qonnx.constants import Constant
 from toolchain.frontends.qonnx.context import Context, Inputs, Lower, constant_of, constants, data_of, reals
 from toolchain.frontends.qonnx.layouts import (
-    SOFTMAX,
     Data,
     Function,
     broadcast,
@@ -257,7 +256,9 @@ def carried_out(c: Context, node: Node, d: Data, name: str) -> Data:
         return d
     if d.function.kind != "leaky":
         what = (
-            "leave it out of the model or of its quantization" if d.function.kind in SOFTMAX else "quantize its output"
+            "leave it out of the model or of its quantization"
+            if "softmax" in d.function.kind
+            else "quantize its output"
         )
         raise UnsupportedError(node.where, f"reads {d.function.kind}, which no quantizer of integers follows", what)
     slope, v = d.function.slope, d.value

@@ -31,7 +31,9 @@ from toolchain.options import LoadOptions
 
 TABLE = {**ELEMENTWISE, **PRODUCTS, **MOVES}
 OF_QONNX = {"Quant", "BipolarQuant", "Trunc", "MultiThreshold"}
+ROUNDED = "softmax and its quantizer"  # at the end of a model: both are the host's
 HOST = {
+    ROUNDED: "the largest is among those that rounding leaves equal",
     "softmax": "argmax is unchanged",
     "logsoftmax": "argmax is unchanged",
     "sigmoid": "it is monotone, so argmax is unchanged",
@@ -152,6 +154,13 @@ def _lower(c: Context, model: Model, node: Node, values: dict[str, Data], consta
             f"{node.op} is not supported",
             " ".join(filter(None, [nearest(node.op, known), "supported: " + ", ".join(known)])),
         )
+    if (
+        node.op in QUANTIZERS | {"DequantizeLinear"}
+        and data[0].function
+        and data[0].function.kind in (*SOFTMAX, ROUNDED)
+    ):
+        values[node.outputs[0]] = replace(data[0], function=replace(data[0].function, kind=ROUNDED))
+        return
     if not _may_wait(node, data):
         inputs = [carried_out(c, node, x, f"{name}_{i}") if isinstance(x, Data) else x for i, x in enumerate(inputs)]
     made = function(c, node, inputs, name)
@@ -160,6 +169,8 @@ def _lower(c: Context, model: Model, node: Node, values: dict[str, Data], consta
 
 def _may_wait(node: Node, data: list[Data]) -> bool:
     """Whether a pending function goes on through the node, or ends in it."""
+    if any(d.function and d.function.kind == ROUNDED for d in data):
+        return node.op in SHAPES_ONLY
     if any(d.function and d.function.kind in SOFTMAX for d in data):
         return node.op in SHAPES_ONLY or node.op in ("ArgMax", "TopK")
     if node.op in ("ArgMax", "TopK"):  # what increases, and all channels alike, leaves the largest where it is
@@ -240,8 +251,9 @@ def _output(c: Context, d: Data, name: str, host: dict[str, str], fine: dict[str
     if len(last) > 1 and d.axes == last and not (d.natural and t.shape == d.shape):
         b.notes.append(f"output {t.name}: channels come first in the model and last here")
     if left in HOST:
+        verb, function = ("are", "softmax") if left == ROUNDED else ("is", left)
         b.notes.append(
-            f"output {t.name}: {left}{along} is left to the host; it holds what {left} reads ({HOST[str(left)]})"
+            f"output {t.name}: {left}{along} {verb} left to the host; it holds what {function} reads ({HOST[str(left)]})"
         )
     b.output(t)
     return t
