@@ -354,24 +354,26 @@ def scale_along_the_sum() -> Any:
     return unchecked(n, n.quant(n.add("MatMul", x, w), 0.5, 5))
 
 
+def weighted(op: str, data: tuple[int, ...], weight: tuple[int, ...]) -> Any:
+    """One sum of products between quantizers."""
+    n = Net()
+    x = head(n, *data)
+    return unchecked(n, n.quant(n.add(op, x, n.weight(weight, 0.25)), 0.5, 5))
+
+
 @refused("Conv_2")
 def conv3d() -> Any:
-    n = Net()
-    x = head(n, 2, 4, 4, 4)
-    return unchecked(n, n.quant(n.add("Conv", x, n.weight((3, 2, 2, 2, 2), 0.25)), 0.5, 5))
+    return weighted("Conv", (2, 4, 4, 4), (3, 2, 2, 2, 2))
 
 
 @refused("t2.*channels")
 def conv_channels_differ() -> Any:
-    n = Net()
-    x = head(n, 2, 4, 4)
-    return unchecked(n, n.quant(n.add("Conv", x, n.weight((3, 5, 2, 2), 0.25)), 0.5, 5))
+    return weighted("Conv", (2, 4, 4), (3, 5, 2, 2))
 
 
 @refused("MatMul_2")
 def matmul_sizes_differ() -> Any:
-    n = Net()
-    return unchecked(n, n.quant(n.add("MatMul", head(n, 5), n.weight((6, 4), 0.25)), 0.5, 5))
+    return weighted("MatMul", (5,), (6, 4))
 
 
 @refused("Reshape_1")
@@ -396,9 +398,7 @@ def flatten_axis_two() -> Any:
 
 @refused("ConvTranspose_2")
 def conv_transpose() -> Any:
-    n = Net()
-    x = head(n, 3, 4, 4)
-    return unchecked(n, n.quant(n.add("ConvTranspose", x, n.weight((3, 2, 2, 2), 0.25)), 0.5, 5))
+    return weighted("ConvTranspose", (3, 4, 4), (3, 2, 2, 2))
 
 
 @refused("BatchNormalization_1.*training")

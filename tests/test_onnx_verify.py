@@ -46,7 +46,7 @@ def test_every_operator_and_random_networks_are_equal(case: onnx_models.Case) ->
         flow.load(model, case.options)
     except ToolchainError:
         if FULL and case in RANDOM:  # some of many are refused, which tests/test_onnx_exact.py is about
-            return
+            pytest.skip("a random network that is refused")
         raise
     found = checked(model, 40, case.options)
     assert found.equal, found.first
@@ -60,7 +60,7 @@ def test_operators_that_sum_and_round_in_one_are_asked_near_their_ties() -> None
     assert found.equal and found.causes["float32_tie"] > 100 and not found.causes["unexplained"]
 
 
-@pytest.mark.parametrize("name", NAMES[:: 1 if FULL else 5])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_zoo_is_equal(name: str) -> None:
     found = checked(ZOO / f"{name}.onnx", 10_000 if FULL else 200, options(name))
     total, began = sum(t.compared for t in found.tensors), sum(t.differ - t.follows for t in found.tensors)
@@ -162,7 +162,8 @@ def test_a_file_that_runs_on_its_own_batch_alone_is_run_so() -> None:
 
 
 def test_samples_compared_in_parts_make_one_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = ZOO / "digits_cnn_8.onnx"
+    """With powers of two: float32 is exact there, so that nothing depends on the batch."""
+    path = ZOO / "digits_cnn_4_po2.onnx"
     graph = flow.load(path)
     stored = inputs.made_up(graph, 150)
     wrong = next(corruptions(graph))[1]
@@ -170,14 +171,10 @@ def test_samples_compared_in_parts_make_one_report(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(verify, "AT_ONCE", 40 * sum(t.size for t in (*graph.inputs, *(op.output for op in graph.ops))))
     parts = [flow.verify(path, g, stored) for g in (graph, wrong)]
     for part, all_of_it in zip(parts, whole, strict=True):
-        assert (part.samples, part.equal) == (150, all_of_it.equal)
-        for a, b in zip(part.outputs, all_of_it.outputs, strict=True):
-            assert abs(a.integers_equal - b.integers_equal) < 1e-3 and a.argmax_equal == pytest.approx(b.argmax_equal)
-        for a, b in zip(
-            part.tensors, all_of_it.tensors, strict=True
-        ):  # onnxruntime's own sums depend on the batch, at ties
-            assert (a.tensor, a.layer, a.compared, a.first and a.first.index) == (b.tensor, b.layer, b.compared, b.first and b.first.index)  # fmt: skip
-            assert abs(a.differ - b.differ) <= a.compared / 1000 and (a.unexplained > 0) is (b.unexplained > 0)
+        assert part.samples == 150
+        assert part.tensors == all_of_it.tensors
+        for a, b in zip(part.outputs, all_of_it.outputs, strict=True):  # shares, averaged over the parts
+            assert (round(a.integers_equal * 1500), round(a.argmax_equal * 150)) == (round(b.integers_equal * 1500), round(b.argmax_equal * 150))  # fmt: skip
     assert parts[0].equal and not parts[1].equal
 
 

@@ -14,6 +14,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from tests.modules import load
+
 ROOT = Path(__file__).resolve().parents[1]
 ZOO = ROOT / "examples" / "zoo"
 SETS = ("digits", "fashion", "motions")
@@ -56,13 +58,7 @@ def python(code: str, *args: object) -> None:
 
 
 def datasets() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("zoo_datasets", ZOO / "datasets.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load("zoo_datasets", "examples/zoo/datasets.py")
 
 
 @pytest.mark.parametrize("kind", SETS)

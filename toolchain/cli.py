@@ -265,13 +265,13 @@ def _load(arguments: argparse.Namespace) -> Graph:
     return flow.load(arguments.model, LoadOptions.from_text(arguments))
 
 
-def _read(arguments: argparse.Namespace, graph: Graph, count: int) -> Any:
+def _read(arguments: argparse.Namespace, graph: Graph, count: int, edges: bool = False) -> Any:
     from toolchain import inputs
 
     if not arguments.inputs:
         return inputs.made_up(graph, count, arguments.seed)
     notes: list[str] = []
-    values = inputs.read(graph, arguments.inputs, notes, arguments.channels)
+    values = inputs.read(graph, arguments.inputs, notes, arguments.channels, edges)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     return values
@@ -310,14 +310,11 @@ def simulate(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    from toolchain import flow, inputs, report
+    from toolchain import flow, report
     from toolchain.options import LoadOptions
 
     graph = _load(arguments)
-    samples = _read(arguments, graph, 256)
-    if arguments.inputs:
-        for note in inputs.beside_edges(graph, arguments.inputs, arguments.channels):
-            print(f"note: {note}", file=sys.stderr)
+    samples = _read(arguments, graph, 256, edges=True)
     found = flow.verify(arguments.model, graph, samples, LoadOptions.from_text(arguments))
     arguments.verdict = 0 if found.equal else DIFFERENT
     _write_json(arguments, found.as_json())

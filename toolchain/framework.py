@@ -1,11 +1,15 @@
 """What a front end tells `verify` of its framework: each layer's real values, and how the framework rounded them.
 
-Plain data: a front end that can run its framework makes these, verify reads them, and neither knows the other.
+Plain data: a front end that can run its framework makes these, verify reads them, and neither knows the other. What
+frameworks say on the way is kept from the user here as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -13,6 +17,21 @@ import numpy as np
 
 from toolchain.ir import Tensor
 from toolchain.ir.types import Ints
+
+
+@contextmanager
+def stderr_silenced() -> Iterator[None]:
+    """Frameworks greet on standard error from C++, where no logging level and no redirection in Python reaches it."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @dataclass(frozen=True)

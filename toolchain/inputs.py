@@ -18,31 +18,31 @@ from toolchain.reference import check_inputs
 Reals = npt.NDArray[np.float64]
 
 
-def read(graph: Graph, path: Path, notes: list[str] | None = None, channels: str | None = None) -> dict[str, Ints]:
+def read(
+    graph: Graph, path: Path, notes: list[str] | None = None, channels: str | None = None, edges: bool = False
+) -> dict[str, Ints]:
     """Stored integers by input name, [batch, *shape]; ToolchainError names the file and what is wrong with it.
 
-    `channels` is "first" or "last" where a model takes channels first and both orders have one shape.
-
-    `notes` receives a line for each input with real values outside its type's range.
+    `channels` is "first" or "last" where a model takes channels first and both orders have one shape. `notes` receives a line
+    for each input with real values outside its type's range and, with `edges`, for those that float32, as a framework
+    divides in it, puts into another step than they are in.
     """
     given = _load(path, [t.name for t in graph.inputs])
     try:
-        found = stored(graph, given, "", channels)
+        arranged = _arranged(graph, given, "", channels)
+        found = _quantized(graph, arranged, "")
     except ToolchainError as error:
         raise ToolchainError(str(path), str(error)) from None
-    if notes is not None:
-        notes += [
-            note
-            for t in graph.inputs
-            if (note := _clamped(t, _batched(t, given[t.name], graph.channels_first(t.name), "", channels)))
-        ]
+    for tensor in graph.inputs if notes is not None else ():
+        values = arranged[tensor.name]
+        if notes is not None and values.dtype.kind == "f":
+            told = (_clamped(tensor, values), _beside_an_edge(tensor, values, found[tensor.name]) if edges else "")
+            notes += filter(None, told)
     return found
 
 
 def _clamped(tensor: Tensor, values: np.ndarray) -> str:
     """A line when real values lie outside the type's range, else an empty one: often they were not normalised as in training."""
-    if values.dtype.kind != "f":
-        return ""
     q = tensor.qtype
     scale = np.array([float(s) for s in q.scales])
     steps = np.rint(values / scale) + q.zero_point
@@ -53,25 +53,19 @@ def _clamped(tensor: Tensor, values: np.ndarray) -> str:
     return f"{share:.1%} of input {tensor.name} lies outside {low:g}..{high:g} and is clamped; is it normalised as in training?"
 
 
-def beside_edges(graph: Graph, path: Path, channels: str | None = None) -> list[str]:
-    """A line for each input with real values that float32, as a framework divides in it, puts into another step than they are in."""
-    given = _load(path, [t.name for t in graph.inputs])
-    notes = []
-    for tensor in graph.inputs:
-        values = _batched(tensor, given[tensor.name], graph.channels_first(tensor.name), str(path), channels)
-        if values.dtype.kind != "f":
-            continue
-        scale = np.array([float(s) for s in tensor.qtype.scales], np.float32)
-        with np.errstate(all="ignore"):
-            steps = np.rint(values.astype(np.float32) / scale + np.float32(tensor.qtype.zero_point))
-        theirs = np.clip(steps.astype(np.float64), tensor.qtype.min, tensor.qtype.max)
-        other = int((theirs != quantize(tensor, values)).sum())
-        if other:
-            notes.append(
-                f"{other:,} of {values.size:,} values of input {tensor.name} lie so near the edge of a step that float32 takes "
-                f"the next one; the framework is given the graph's step here, and on the values themselves may differ"
-            )
-    return notes
+def _beside_an_edge(tensor: Tensor, values: np.ndarray, found: Ints) -> str:
+    """A line when float32 puts real values into another step than `found`, else an empty one."""
+    q = tensor.qtype
+    scale = np.array([float(s) for s in q.scales], np.float32)
+    with np.errstate(all="ignore"):
+        steps = np.rint(values.astype(np.float32) / scale + np.float32(q.zero_point))
+    other = int((np.clip(steps.astype(np.float64), q.min, q.max) != found).sum())
+    if not other:
+        return ""
+    return (
+        f"{other:,} of {values.size:,} values of input {tensor.name} lie so near the edge of a step that float32 takes the "
+        f"next one; the framework is given the graph's step here, and on the values themselves may differ"
+    )
 
 
 def stored(
@@ -89,16 +83,21 @@ def stored(
                 where, f"is one array but the graph has the inputs {names}", "give an .npz with an array for each"
             )
         given = {graph.inputs[0].name: given}
+    return _quantized(graph, _arranged(graph, given, where, channels), where)
+
+
+def _arranged(graph: Graph, given: Mapping[str, np.ndarray], where: str, channels: str | None) -> dict[str, np.ndarray]:
+    """[batch, *shape of the graph] of each input; what the graph does not know stays as it is."""
     known = {t.name: t for t in graph.inputs}
-    return check_inputs(
-        graph,
-        {
-            n: quantize(known[n], _batched(known[n], v, graph.channels_first(n), where, channels), where)
-            if n in known
-            else v
-            for n, v in given.items()
-        },
-    )
+    return {
+        n: _batched(known[n], v, graph.channels_first(n), where, channels) if n in known else v
+        for n, v in given.items()
+    }
+
+
+def _quantized(graph: Graph, arranged: Mapping[str, np.ndarray], where: str) -> dict[str, Ints]:
+    known = {t.name: t for t in graph.inputs}
+    return check_inputs(graph, {n: quantize(known[n], v, where) if n in known else v for n, v in arranged.items()})
 
 
 def quantize(tensor: Tensor, values: np.ndarray, where: str = "inputs") -> np.ndarray:

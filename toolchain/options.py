@@ -39,8 +39,11 @@ class LoadOptions:
             "input_type": _type, "input_scale": _rational, "input_mean": _rationals, "input_std": _rationals
         }  # fmt: skip
         for name, function in read.items():
-            if isinstance(value := getattr(self, name), str):
-                object.__setattr__(self, name, function(f"--{name.replace('_', '-')}", value))
+            option, value = f"--{name.replace('_', '-')}", getattr(self, name)
+            if isinstance(value, str):
+                object.__setattr__(self, name, function(option, value))
+            if name in ("input_scale", "input_std") and not _positive(getattr(self, name)):
+                raise ToolchainError(option, f"is {value}, must be positive")
         shape = self.input_shape
         if shape is not None and not (isinstance(shape, tuple) and all(isinstance(n, int) and n > 0 for n in shape)):
             raise ToolchainError(
@@ -64,20 +67,14 @@ class LoadOptions:
                         "say the stored type too, as --input-type u8",
                     )
             return cls(sigmoid=given.sigmoid, batch=given.batch)
-        stored = _type("--input-type", kind)
+        _type("--input-type", kind)
         if given.input_scale is None:
             raise ToolchainError(
                 "--input-type", "is given without --input-scale", "say what one step is worth, as --input-scale 1/255"
             )
-        scale = _rational("--input-scale", given.input_scale)
-        if scale <= 0:
-            raise ToolchainError("--input-scale", f"is {scale}, must be positive")
-        std = _rationals("--input-std", given.input_std)
-        if any(s <= 0 for s in std):
-            raise ToolchainError("--input-std", f"is {given.input_std}, must be positive")
-        mean = _rationals("--input-mean", given.input_mean)
+        said = {name: text for name in ("input_mean", "input_std") if (text := getattr(given, name))}
         zero_point = given.input_zero_point or 0
-        return cls(stored, scale, zero_point, mean, std, sigmoid=given.sigmoid, batch=given.batch)
+        return cls(kind, given.input_scale, zero_point, **said, sigmoid=given.sigmoid, batch=given.batch)
 
 
 def declared_input(b: GraphBuilder, name: str, shape: tuple[int, ...], o: LoadOptions) -> Value:
@@ -97,6 +94,10 @@ def declared_input(b: GraphBuilder, name: str, shape: tuple[int, ...], o: LoadOp
     return Value(tensor, shorten(1 / s for s in std), shorten(-m / s for m, s in zip(mean, std, strict=True)))
 
 
+def _positive(value: Fraction | tuple[Fraction, ...] | None) -> bool:
+    return value is None or all(v > 0 for v in (value if isinstance(value, tuple) else (value,)))
+
+
 def _type(option: str, text: str) -> tuple[int, bool]:
     match = re.fullmatch(r"([us])([1-9]\d?)", text)
     if not match or int(match[2]) > 32:
@@ -111,5 +112,5 @@ def _rational(option: str, text: str) -> Fraction:
         raise ToolchainError(option, f"is {text!r}, must be a number, as 1/255 or 0.5") from None
 
 
-def _rationals(option: str, text: str | None) -> tuple[Fraction, ...]:
+def _rationals(option: str, text: str) -> tuple[Fraction, ...]:
     return tuple(_rational(option, part) for part in text.split(",")) if text else ()

@@ -199,19 +199,17 @@ def _guard(b: GraphBuilder, v: Value, step: Fraction, name: str) -> Tensor:
     shift = max(0, min(40, 60 - (int(max(abs(a) for a, _ in columns) * widest) + int(reach)).bit_length()))
     while shift and max(abs(round(a * 2**shift)) for a, _ in columns) > MAX_MULTIPLIER:
         shift -= 1
-    multiplier, offset = [round(a * 2**shift) for a, _ in columns], [round(i * 2**shift) for _, i in columns]
-    lo = qtype.min if v.lo is None else round(v.lo / step)
-    hi = qtype.max if v.hi is None else round(v.hi / step)
-    return b.requantize(
-        v.tensor,
-        qtype,
-        multiplier,
-        offset,
-        [shift] * len(columns),
-        Rounding.HALF_EVEN,
-        name,
-        (max(lo, qtype.min), min(hi, qtype.max)),
-    )
+    return _rounded(b, v, qtype, shift, (qtype.min, qtype.max), name)
+
+
+def _rounded(b: GraphBuilder, v: Value, qtype: QType, shift: int, ends: tuple[int, int], name: str) -> Tensor:
+    """The pending function rounded to the one scale of `qtype`, by factors of `shift` fraction bits; `ends` where it has no clip."""
+    step = qtype.scales[0]
+    columns = [(round(a / step * 2**shift), round(i / step * 2**shift)) for a, i in v.columns()]
+    multiplier, offset = zip(*columns, strict=True)
+    lo = ends[0] if v.lo is None else max(round(v.lo / step), qtype.min)
+    hi = ends[1] if v.hi is None else min(round(v.hi / step), qtype.max)
+    return b.requantize(v.tensor, qtype, multiplier, offset, [shift] * len(columns), Rounding.HALF_EVEN, name, (lo, hi))
 
 
 def unify(b: GraphBuilder, v: Value, name: str, where: str) -> Tensor:
@@ -246,21 +244,18 @@ def fine_grid(b: GraphBuilder, v: Value, name: str) -> tuple[Tensor, Fraction]:
     widest = max(max(abs(x) for x in b.range(v.tensor).whole), 1)
     for finer in range(FINE_BITS, -MAX_EXACT_BITS, -1):
         step = unit / Fraction(2) ** finer
-        scaled = [(a / step, i / step) for a, i in columns]
-        shift = 0 if all(a.denominator == 1 for a, _ in scaled) else widest.bit_length() + 8
+        scaled = [a / step for a, _ in columns]
+        shift = 0 if all(a.denominator == 1 for a in scaled) else widest.bit_length() + 8
         top = math.ceil(reach / step) + 1
         narrow = top < 1 << 31 or finer <= 0
-        most = max(math.ceil(abs(a)) for a, _ in scaled) << shift
+        most = max(math.ceil(abs(a)) for a in scaled) << shift
         if narrow and most <= MAX_MULTIPLIER and most * widest + (top << shift) < 1 << 61:
             break
     else:
         raise UnsupportedError(f"%{name}", f"its values up to {float(reach):.3g} are too wide", "quantize them")
-    multiplier, offset = [round(a * 2**shift) for a, _ in scaled], [round(i * 2**shift) for _, i in scaled]
-    lo = -top if v.lo is None else round(v.lo / step)
-    hi = top if v.hi is None else round(v.hi / step)
-    qtype = QType(*bits_for(min(lo, -top), max(hi, top)), step)
-    made = b.requantize(v.tensor, qtype, multiplier, offset, [shift] * len(columns), Rounding.HALF_EVEN, name, (lo, hi))
-    return made, step
+    within = [-top, top, *(round(x / step) for x in (v.lo, v.hi) if x is not None)]  # a clip may lie beyond all values
+    ends = min(within), max(within)
+    return _rounded(b, v, QType(*bits_for(*ends), step), shift, ends, name), step
 
 
 def comparable(b: GraphBuilder, v: Value, name: str, where: str) -> Tensor:

@@ -10,7 +10,6 @@ import copy
 import logging
 import os
 import re
-import sys
 import types
 import warnings
 from collections import Counter
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolchain.errors import MissingToolError, UnsupportedError
+from toolchain.framework import stderr_silenced
 from toolchain.frontends.brevitas import checks
 from toolchain.frontends.brevitas.handlers import PATH, TAG, managers
 from toolchain.options import LoadOptions
@@ -82,20 +82,19 @@ def _need(name: str) -> None:
 def _silence() -> Iterator[None]:
     """Exporters print, log, warn, and greet on standard error from C++; none of it is for the user."""
     level = logging.root.manager.disable
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
     logging.disable(logging.CRITICAL)
     try:
-        with open(os.devnull, "w") as null, redirect_stdout(null), redirect_stderr(null), warnings.catch_warnings():
+        with (
+            stderr_silenced(),
+            open(os.devnull, "w") as null,
+            redirect_stdout(null),
+            redirect_stderr(null),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(level)
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def copied(name: str, source: Any) -> Any:

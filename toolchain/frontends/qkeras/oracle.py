@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from toolchain.errors import MissingToolError, UnsupportedError
-from toolchain.framework import PLAIN, Affine, Rounded, Run, Shown
+from toolchain.framework import PLAIN, Affine, Rounded, Run, Shown, stderr_silenced
 from toolchain.frontends.qkeras import archive
 from toolchain.frontends.qkeras.lowering import Lowered, lower_model
 from toolchain.ir.values import Value
@@ -30,29 +29,14 @@ def run(source: object, options: LoadOptions) -> Run:
     """What to call with real inputs [batch, ...] by name: every layer's output that the graph has a tensor for."""
     model = archive.read(source)
     lowered = lower_model(model, options)
-    with _silence():
+    with stderr_silenced():
         live: Any = source if archive.is_live(source) else _load(Path(str(source)), model.keras)
 
     def answer(reals: Mapping[str, np.ndarray]) -> list[Shown]:
-        with _silence():
+        with stderr_silenced():
             return _run(live, model, lowered, reals)
 
     return answer
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """TensorFlow greets on standard error from C++, where no logging level reaches it."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 @dataclass

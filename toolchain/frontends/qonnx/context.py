@@ -22,7 +22,6 @@ from toolchain.ir.builder import GraphBuilder
 @dataclass
 class Context:
     b: GraphBuilder
-    notes: list[str]
     before: dict[str, Data] = field(default_factory=dict)  # tensor that a quantizer made -> what it rounded
 
 

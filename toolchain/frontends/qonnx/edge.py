@@ -65,8 +65,8 @@ def input_of(
     if options.input_type is not None and real:
         value = declared_input(b, name, ours, options)
     elif real:
-        value = Value(b.input(name, ours, _type_of_input(model, given, readers)))
-        modes = {node.attributes.get("rounding_mode", "ROUND") for node in _rounds_first(model, given, readers)}
+        qtype, modes = _type_of_input(model, given, readers)
+        value = Value(b.input(name, ours, qtype))
         if modes != {"ROUND"}:
             b.notes.append(
                 f"input {value.tensor.name}: the model's quantizer rounds it by {' and '.join(sorted(modes))}, real samples are "
@@ -118,20 +118,15 @@ def _first_quantizers(model: Model, readers: Mapping[str, list[Node]], name: str
         yield None
 
 
-def _rounds_first(model: Model, given: Input, readers: Mapping[str, list[Node]]) -> list[Node]:
-    found = _first_quantizers(model, readers, given.name, Fraction(1), Fraction(0))
-    return [entry[0] for entry in found if entry is not None]
-
-
-def _type_of_input(model: Model, given: Input, readers: Mapping[str, list[Node]]) -> QType:
-    """The integers that the first quantizer makes of this input."""
+def _type_of_input(model: Model, given: Input, readers: Mapping[str, list[Node]]) -> tuple[QType, set[str]]:
+    """The integers that the first quantizers make of this input, and how they round."""
     where = f"input {given.name}"
     found = list(_first_quantizers(model, readers, given.name, Fraction(1), Fraction(0)))
     if not found:
         raise ToolchainError(where, "nothing reads it", "export the model without it")
     if None in found:
         raise ToolchainError(where, "no quantizer reads it first, so the model does not say its integers", TRY_INPUT)
-    types = set()
+    types, modes = set(), set()
     for entry in found:
         assert entry is not None
         node, slope, intercept = entry
@@ -150,9 +145,10 @@ def _type_of_input(model: Model, given: Input, readers: Mapping[str, list[Node]]
                 where, f"its quantizer's zero point would be {float(zero):g}, none of its integers", TRY_INPUT
             )
         types.add(QType(bits, signed, scales[0] / slope, None, int(zero)))
+        modes.add(q.rounding)
     if len(types) > 1:
         raise ToolchainError(where, "several quantizers read it, so the model does not say its integers", TRY_INPUT)
-    return types.pop()
+    return types.pop(), modes
 
 
 def _integer_input(b: GraphBuilder, model: Model, given: Input, readers: Mapping[str, list[Node]], name: str, ours: tuple[int, ...]) -> Value:  # fmt: skip

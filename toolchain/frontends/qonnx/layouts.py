@@ -137,7 +137,7 @@ def settled(b: GraphBuilder, d: Data, axes: tuple[int, ...], name: str, where: s
         d = _transposed(b, d, tuple(range(len(d.base))), name, where)
     if d.base != d.shape:  # in the model's order: any shape is a reshape
         d = _reshaped(b, d, d.shape, name, where)
-        d = Data(d.value, d.shape, tuple(range(len(d.shape))), d.shape, d.function)
+        d = replace(plain(d.value, d.shape), function=d.function)
     return _transposed(b, d, axes, name, where)
 
 

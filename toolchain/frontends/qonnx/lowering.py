@@ -1,4 +1,4 @@
-"""From the neutral model to the integer graph: constants folded, the walk over the nodes, the outputs.
+"""From the neutral model to the integer graph: the walk over the nodes, the outputs.
 
 Its one rule: every tensor of the graph has an exact real meaning that the file (and the user's options) state; where
 they do not, the error says which option states it.
@@ -6,14 +6,13 @@ they do not, the error says which option states it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
 from toolchain.errors import UnsupportedError, nearest
-from toolchain.framework import Affine
 from toolchain.frontends.qonnx.archive import Model, Node
 from toolchain.frontends.qonnx.constants import Constant, evaluate
 from toolchain.frontends.qonnx.context import Context, Inputs
@@ -42,14 +41,6 @@ HOST = {
 
 
 @dataclass(frozen=True)
-class OutputMeaning:
-    """What a graph output on a fine grid was before it was rounded to it."""
-
-    tensor: str  # of the graph
-    meaning: Affine
-
-
-@dataclass(frozen=True)
 class Lowered:
     """The graph, and what each tensor of the model became (for verify)."""
 
@@ -57,7 +48,7 @@ class Lowered:
     values: Mapping[str, Data]  # by the model's name
     host: Mapping[str, str]  # outputs of the model left to the host, with what they are
     before: Mapping[str, Data]  # graph tensor that a quantizer made -> what it rounded
-    outputs: Mapping[str, OutputMeaning]  # the graph's outputs that are on a fine grid
+    fine: Set[str]  # the graph's outputs that are on a fine grid
     names: Mapping[str, str]  # graph output -> output of the model
 
 
@@ -69,20 +60,19 @@ def lower_model(model: Model, options: LoadOptions) -> Lowered:
         if (node.domain == "qonnx") != (node.op in OF_QONNX):
             domain = f"the domain {node.domain!r}" if node.domain else "the standard domain"
             raise UnsupportedError(node.where, f"{node.op} is no operator of {domain}", "export the model again")
-    constants, nodes = _fold(model, b.notes)
-    model = replace(model, nodes=nodes, constants=constants)
+    constants = dict(model.constants)  # and what is computed from shapes on the way
     readers: dict[str, list[Node]] = {}
-    for node in nodes:
-        for name in node.inputs:
+    for node in model.nodes:
+        for name in node.inputs if node.op != "Shape" else ():  # a shape is known without the data
             readers.setdefault(name, []).append(node)
-    c = Context(b, b.notes)
+    c = Context(b)
     values: dict[str, Data] = {}
     for given in model.inputs:
         values[given.name] = input_of(b, model, given, readers, options)
-    for node in nodes:
+    for node in model.nodes:
         _lower(c, model, node, values, constants)
     host: dict[str, str] = {}
-    fine: dict[str, OutputMeaning] = {}
+    fine: set[str] = set()
     names = {}
     for name in model.outputs:
         if name not in values:
@@ -108,22 +98,6 @@ def _rename(c: Context, values: dict[str, Data], before: Tensor, made: Tensor) -
         c.before[made.name] = c.before.pop(before.name)
 
 
-def _fold(model: Model, notes: list[str]) -> tuple[dict[str, Constant], tuple[Node, ...]]:
-    """Nodes that read constants alone become constants; Shape of an input too, since shapes are fixed."""
-    constants = dict(model.constants)
-    shapes = {i.name: i.shape for i in model.inputs}
-    left = []
-    for node in model.nodes:
-        if node.op == "Shape" and node.inputs[0] in shapes:
-            constants[node.outputs[0]] = _shape(node, shapes[node.inputs[0]])
-        elif node.inputs and all(not n or n in constants for n in node.inputs):
-            found = evaluate(node, [constants[n] if n else None for n in node.inputs], notes)
-            constants.update(zip(node.outputs, found, strict=False))
-        else:
-            left.append(node)
-    return constants, tuple(left)
-
-
 def _shape(node: Node, shape: tuple[int, ...]) -> Constant:
     part = slice(int(node.attributes.get("start", 0)), node.attributes.get("end"))
     return Constant(np.array(shape[part], dtype=np.int64))
@@ -134,10 +108,10 @@ def _lower(c: Context, model: Model, node: Node, values: dict[str, Data], consta
         constants[node.outputs[0]] = _shape(node, (1, *values[node.inputs[0]].shape))
         return
     if all(not n or n in constants for n in node.inputs):
-        found = evaluate(node, [constants[n] if n else None for n in node.inputs], c.notes)
+        found = evaluate(node, [constants[n] if n else None for n in node.inputs], c.b.notes)
         constants.update(zip(node.outputs, found, strict=False))
         return
-    inputs: Inputs = [None if not n else _read(model, values, node, n) for n in node.inputs]
+    inputs: Inputs = [None if not n else _read(constants, values, node, n) for n in node.inputs]
     function = TABLE.get(node.op)
     data = [x for x in inputs if isinstance(x, Data)]
     name = _name(node, model.outputs)
@@ -178,11 +152,11 @@ def _may_wait(node: Node, data: list[Data]) -> bool:
     return node.op in QUANTIZERS | KEEPS_FUNCTION | SAME
 
 
-def _read(model: Model, values: Mapping[str, Data], node: Node, name: str) -> Data | Constant:
+def _read(constants: Mapping[str, Constant], values: Mapping[str, Data], node: Node, name: str) -> Data | Constant:
     if name in values:
         return values[name]
-    if name in model.constants:
-        return model.constants[name]
+    if name in constants:
+        return constants[name]
     raise UnsupportedError(
         node.where, f"reads {name}, an output of its node that is not supported", "export the model in eval mode"
     )
@@ -213,7 +187,7 @@ def _softmax(c: Context, node: Node, d: Data) -> Data:
 # --- outputs ---------------------------------------------------------------------------------------------------------
 
 
-def _output(c: Context, d: Data, name: str, host: dict[str, str], fine: dict[str, OutputMeaning]) -> Tensor:
+def _output(c: Context, d: Data, name: str, host: dict[str, str], fine: set[str]) -> Tensor:
     b = c.b
     ours = clean(name, "output")
     where = f"output {name}"
@@ -239,7 +213,7 @@ def _output(c: Context, d: Data, name: str, host: dict[str, str], fine: dict[str
         note = ""
         if found is None:
             found, step = fine_grid(b, v, ours)
-            fine[found.name] = OutputMeaning(v.tensor.name, Affine(v.slope, v.intercept, v.lo, v.hi))
+            fine.add(found.name)
             note = f"no integer grid holds its real values; rounded to steps of {float(step):.3g}"
         t = found
     if t in b.outputs or t in b.inputs:  # an output is a tensor of its own

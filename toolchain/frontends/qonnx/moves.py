@@ -74,11 +74,8 @@ def _average(c: Context, node: Node, d: Data, kernel: tuple[int, ...], strides: 
 
 def _reduce_mean(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     d = data_of(node, inputs)
-    axes = node.attributes.get("axes")
-    if axes is None and len(inputs) > 1 and node.inputs[1]:
-        axes = constant_of(node, inputs, 1, "axes").ravel().tolist()
     rank = len(d.shape) + 1
-    given = sorted(int(a) % rank for a in axes or range(rank))
+    given = sorted(a % rank for a in _axes_given(node, inputs) or range(rank))
     if given != list(range(2, rank)) or rank not in (3, 4):
         raise UnsupportedError(
             node.where, f"a mean over axes {given} of {[1, *d.shape]}", "only the spatial axes together are supported"
@@ -128,9 +125,9 @@ def _squeeze(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     d = data_of(node, inputs)
     full = (1, *d.shape)
     axes = _axes_given(node, inputs)
-    gone = {a % len(full) for a in axes} if axes is not None else {i for i, n in enumerate(full) if n == 1}
     if axes is None:
         raise UnsupportedError(node.where, f"no axes, which takes the batch from {list(full)} too", "give it the axes")
+    gone = {a % len(full) for a in axes}
     if 0 in gone or any(full[a] != 1 for a in gone):
         raise UnsupportedError(node.where, f"axes {sorted(gone)} of {list(full)}", "only axes of size 1 but the batch")
     return shaped(d, tuple(n for i, n in enumerate(full) if i and i not in gone))
@@ -228,7 +225,7 @@ def _resize(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     if len(scales) != len(full) or any(s != int(s) or s < 1 for s in scales) or scales[:2] != [1.0, 1.0]:
         raise UnsupportedError(node.where, f"scales {scales} of {list(full)}", "enlarge spatial axes by whole factors")
     factors = tuple(int(s) for s in scales[2:])
-    if not all(_repeats(f, node, int(n), k) for n, k in zip(full[2:], factors, strict=True)):
+    if not all(_repeats(node, int(n), k) for n, k in zip(full[2:], factors, strict=True)):
         how = f"{f.get('coordinate_transformation_mode', 'half_pixel')}, {f.get('nearest_mode', 'round_prefer_floor')}"
         raise UnsupportedError(
             node.where, f"nearest by {how} is no repetition", "use asymmetric with floor, or half_pixel"
@@ -237,7 +234,7 @@ def _resize(c: Context, node: Node, inputs: Inputs, name: str) -> Data:
     return _pooled(d, replace(d.value, tensor=c.b.upsample(d.tensor, factors, name)))
 
 
-def _repeats(f: object, node: Node, n: int, k: int) -> bool:
+def _repeats(node: Node, n: int, k: int) -> bool:
     """Whether element i of the result is element i // k of the input, computed as the operator is defined."""
     where = str(node.attributes.get("coordinate_transformation_mode") or "half_pixel")
     how = str(node.attributes.get("nearest_mode") or "round_prefer_floor")

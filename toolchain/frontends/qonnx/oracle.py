@@ -133,7 +133,7 @@ class _Asked:
         integers = d.value.columns() == [(Fraction(1), Fraction(0))]  # the output is the stored integers themselves
         meaning = _affine(d.value) if integers and t.name == d.tensor.name else PLAIN
         finer = t.name != d.tensor.name and any(abs(a) > s for a, _ in d.value.columns() for s in t.qtype.scales)
-        return Shown(t.name, a.layer, _laid_out(d, t, a.real), meaning, fine=finer or t.name in self.lowered.outputs)
+        return Shown(t.name, a.layer, _laid_out(d, t, a.real), meaning, fine=finer or t.name in self.lowered.fine)
 
     def _fine(self, t: Tensor) -> bool:
         """Whether ours is aligned to steps that float32 cannot hold, as branches of scales without a common measure are."""

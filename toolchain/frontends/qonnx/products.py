@@ -16,7 +16,7 @@ from toolchain.frontends.qonnx import quant
 from toolchain.frontends.qonnx.archive import Node
 from toolchain.frontends.qonnx.constants import Constant
 from toolchain.frontends.qonnx.context import Context, Inputs, Lower, constant, data_of, reals
-from toolchain.frontends.qonnx.layouts import Data, channels_last, flat, fractions, linear, settled
+from toolchain.frontends.qonnx.layouts import Data, channels_last, flat, fractions, linear, plain, settled
 from toolchain.ir.geometry import same_padding
 from toolchain.ir.types import Const
 from toolchain.ir.values import ONE, ZERO, Value, gcd, shorten, spread
@@ -181,8 +181,7 @@ def _dense(c: Context, node: Node, inputs: Inputs, name: str, transposed: int, a
     rows = c.b.const(f"{name}_weight", ours, worth, 0, signed=True)
     bias = _bias(node, inputs, 2, len(ours), beta) if node.op == "Gemm" else []
     v = _product(c, d.tensor, factor * alpha, worth, bias, name, lambda made: c.b.dense(d.tensor, rows, made, name))
-    shape = (*d.shape[:-1], len(ours))
-    return Data(v, shape, tuple(range(len(shape))), shape)
+    return plain(v, (*d.shape[:-1], len(ours)))
 
 
 PRODUCTS: dict[str, Lower] = {"Conv": _conv, "Gemm": _gemm, "MatMul": _matmul}

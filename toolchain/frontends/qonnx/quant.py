@@ -26,7 +26,7 @@ from toolchain.ir.exact import MAX_LADDER, edge
 from toolchain.ir.ops import Rounding
 from toolchain.ir.staircase import Edge, Ladder, Uniform
 from toolchain.ir.types import Tensor, bits_for
-from toolchain.ir.values import ONE, ZERO, Value, affine, gcd, spread
+from toolchain.ir.values import ONE, ZERO, Value, affine, gcd, shorten, spread
 
 ROUNDINGS = {
     "ROUND": Rounding.HALF_EVEN,
@@ -146,9 +146,13 @@ def _signs(scales: tuple[Fraction, ...], zeros: tuple[Fraction, ...], function: 
 
 def _shifted(tensor: Tensor, scales: tuple[Fraction, ...], zeros: tuple[Fraction, ...]) -> Value:
     """Codes with zero point 0 in their type, whose own zero points stay pending."""
+    return Value(tensor, (ONE,), _offsets(scales, zeros))
+
+
+def _offsets(scales: tuple[Fraction, ...], zeros: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
+    """What the zero points are worth: (code - zero) * scale = code * scale + this."""
     size = max(len(scales), len(zeros))
-    offsets = tuple(-z * s for s, z in zip(spread(scales, size), spread(zeros, size), strict=True))
-    return Value(tensor, (ONE,), offsets[:1] if len(set(offsets)) == 1 else offsets)
+    return shorten(-z * s for s, z in zip(spread(scales, size), spread(zeros, size), strict=True))
 
 
 def _leaky(b: GraphBuilder, v: Value, q: Quantizer, after: bool, slope: tuple[Fraction, ...], inverse: tuple[Fraction, ...],
@@ -288,6 +292,4 @@ def dequantize(b: GraphBuilder, d: Data, node: Node, inputs: Sequence[Constant |
     scale, zero = _per_axis(node, inputs, len(d.shape) + 1)
     d, (s, z) = several_columns(b, d, (scale, zero), name, where)
     slopes, zeros = fractions(s), fractions(z)
-    size = max(len(slopes), len(zeros))
-    offsets = tuple(-x * y for x, y in zip(spread(zeros, size), spread(slopes, size), strict=True))
-    return d.with_value(affine(b, d.value, slopes, offsets, name, where))
+    return d.with_value(affine(b, d.value, slopes, _offsets(slopes, zeros), name, where))
