@@ -71,8 +71,10 @@ def constant_bits(weight: npt.ArrayLike) -> Ints:
 
 def digits(weight: npt.ArrayLike) -> Ints:
     """Nonzero digits of each constant in canonical signed digits: additions and subtractions that a product takes, and one."""
-    w = np.abs(np.asarray(weight, np.int64))
-    return _per_bit((3 * w) ^ w, lambda rest: rest & 1)  # a digit is nonzero where 3w and w differ, one place up
+    w: Ints = np.abs(np.asarray(weight, np.int64))
+    return _per_bit(
+        np.bitwise_xor(3 * w, w), lambda rest: np.bitwise_and(rest, 1)
+    )  # a digit is nonzero where 3w and w differ, one place up
 
 
 def _per_bit(value: Ints, counted: Callable[[Ints], Ints]) -> Ints:
