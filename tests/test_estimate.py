@@ -51,6 +51,7 @@ def test_constant_bits_leave_out_what_is_only_a_shift() -> None:
     ("family", "a", "b", "dsps"),
     [
         (gates.SEVEN, 16, 16, 1), (gates.SEVEN, 25, 18, 1), (gates.SEVEN, 18, 25, 1), (gates.SEVEN, 26, 18, 2), (gates.SEVEN, 32, 32, 4),
+        (gates.SEVEN, 49, 18, 2), (gates.SEVEN, 50, 18, 3),
         (gates.ULTRASCALE, 27, 18, 1), (gates.ULTRASCALE, 26, 18, 1), (gates.ULTRASCALE, 28, 18, 2),
         (gates.INTEL, 19, 18, 0.5), (gates.INTEL, 16, 16, 0.5), (gates.POLARFIRE, 18, 18, 1), (gates.POLARFIRE, 19, 18, 2),
         (gates.SEVEN, 10, 10, 0), (gates.SEVEN, 11, 7, 1), (gates.SEVEN, 16, 6, 0),
@@ -185,6 +186,15 @@ def stepped(model: Estimator, hls: Hls) -> tuple[int, int]:
                 now, busy = now + cycles, busy + cycles
         interval = max(interval, busy + (stages if k else 0))
     return end, interval + 1
+
+
+def test_a_convolution_that_shares_multipliers_takes_its_turns_at_each_window_and_two_cycles_elsewhere() -> None:
+    m = Maker()
+    graph = m.done(m.conv(m.input(6, 5, 2), same=False))
+    hls = Hls(io="io_stream", strategy={"": "Resource"}, reuse_factor={"": 9})
+    model = Estimator(graph, PYNQ, hls)
+    stages = model.kernel(graph.ops[0], hls).stages
+    assert model.estimate(hls).ops[0].initiation_interval == 12 * (9 + stages) + (30 - 12) * 2 + stages
 
 
 def test_parallel_latency_is_the_longest_path_and_the_interval_the_slowest_kernel() -> None:
