@@ -178,6 +178,10 @@ class Estimator:
             return max(streams.tokens(op.output), 1)
         return 1
 
+    def positions(self, op: Op) -> int:
+        """Steps of an inference that make an output."""
+        return streams.tokens(op.output) if self.net is not None else self.steps(op)
+
     def estimate(self, hls: Hls) -> Estimate:
         cycles, latency, interval = self.timing(hls)
         rows = []

@@ -12,7 +12,7 @@ from math import ceil, log2, prod
 import numpy as np
 
 from toolchain.errors import assert_never
-from toolchain.folding import ALWAYS_RESOURCE, mult_size
+from toolchain.folding import ALWAYS_RESOURCE, mult_size, products
 from toolchain.gates import Family, constant_bits, digits, memory_blocks, multiplier, needs_dsp
 from toolchain.ir import Tensor, ops
 from toolchain.ir.ops import Op, Rounding, consts_of
@@ -202,11 +202,10 @@ def _shared(
     op: ops.Mac, target: Target, strategy: str, reuse: int, in_bits: int, acc: int
 ) -> tuple[int, int, int, float, float, float, int]:
     """Multipliers that take `reuse` weights in turn, from RAM blocks (Resource) or from a multiplexer (Latency)."""
-    n_in, n_out = mult_size(op)
+    n_in, _ = mult_size(op)
     bits = op.weight.tensor.qtype.bits
     if strategy == "Resource":
-        total = n_in if isinstance(op, ops.DepthwiseConv2D) else n_in * n_out
-        count = ceil(total / reuse)
+        count = ceil(products(op) / reuse)
         brams = memory_blocks(target.family, target.block_bits, count * bits, reuse) if reuse > 1 else 0
         select = n_in * in_bits / MUX
     else:

@@ -23,7 +23,6 @@ from toolchain.passes.plan import Hls
 if TYPE_CHECKING:
     from toolchain.boards import Board
 
-UNROLL_LIMIT = 4096  # config_array_partition -maximum_size of hls4ml's scripts; Vivado HLS unrolls no further (issues 904, 1013, 1157)
 UNROLLED_IN_ALL = (
     16_384  # ours: four times the limit of one array; HLS of such designs ran for hours (issues 374, 1013)
 )
@@ -63,9 +62,9 @@ def _op(op: Op, hls: Hls) -> Iterator[Finding]:
         yield from _strategy(op, hls)
         yield from _reuse(op, hls)
     for what, size in _unrolled(op, hls):
-        if size > UNROLL_LIMIT:
+        if size > folding.UNROLL_LIMIT:
             severity = ERROR if hls.tool.startswith("Vivado") else WARNING
-            text = f"{what} has {size:,} elements unrolled at once, at most {UNROLL_LIMIT:,} are; {_smaller(op, hls)}"
+            text = f"{what} has {size:,} elements unrolled at once, at most {folding.UNROLL_LIMIT:,} are; {_smaller(op, hls)}"
             yield Finding(where(op), severity, text)
     yield from _types(op)
 
@@ -79,8 +78,7 @@ def _smaller(op: Op, hls: Hls) -> str:
 def _unrolled(op: Op, hls: Hls) -> Iterator[tuple[str, int]]:
     """Arrays that the kernel splits into registers, and loops that it unrolls."""
     if isinstance(op, Mac):
-        n_in, n_out = folding.mult_size(op)
-        total = n_in if isinstance(op, ops.DepthwiseConv2D) else n_in * n_out
+        n_in, total = folding.mult_size(op)[0], folding.products(op)
         shared = strategy_used(op, hls.strategy_of(op), hls.tool) == "Resource"
         yield ("the products", -(-total // hls.reuse(op))) if shared else ("the array of products", total)
         yield "the window", n_in
