@@ -197,6 +197,13 @@ def test_a_convolution_that_shares_multipliers_takes_its_turns_at_each_window_an
     assert model.estimate(hls).ops[0].initiation_interval == 12 * (9 + stages) + (30 - 12) * 2 + stages
 
 
+def test_a_flattening_costs_nothing() -> None:
+    for io in ("io_parallel", "io_stream"):
+        found = estimate.estimate(NAMED["chain"], PYNQ, Hls(io=io))
+        row = next(o for o in found.ops if o.name == "flat")
+        assert (row.luts, row.ffs, row.latency_cycles) == (0, 0, 0)
+
+
 def test_parallel_latency_is_the_longest_path_and_the_interval_the_slowest_kernel() -> None:
     graph = residual(3, 8)
     hls = Hls(reuse_factor={"": 2}, strategy={"": "Resource"})
@@ -305,6 +312,7 @@ def test_the_printed_bands_are_those_of_the_reports() -> None:
 def test_figures_carry_their_label_and_band() -> None:
     found = estimate.estimate(residual(), PYNQ, Hls(io="io_stream"))
     assert found.band("luts") == "modelled, real reports 0.6x to 2.2x of it (2 reports)"
+    assert found.band("latency_cycles") == "modelled, real reports 0.6x to 1.4x of it (1 report)"
     assert found.band("brams") == "modelled, compared with no report"
     assert estimate.bands("Vitis") == estimate.bands("VivadoAccelerator") == BANDS["AMD"]
     assert not estimate.bands("Libero")

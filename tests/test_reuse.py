@@ -71,13 +71,18 @@ def test_a_target_is_met_and_no_factor_can_be_raised(io: str) -> None:
                 assert latency(graph, raised, LARGE) > target
         seen.add(tuple(factors(graph, found).values()))
     assert len(seen) >= 4
+    assert max(f[0] for f in seen) == (36 if io == "io_parallel" else 36 * 8)  # beyond n_in only in streams
 
 
 @pytest.mark.parametrize("io", ["io_parallel", "io_stream"])
 def test_without_a_target_the_board_is_filled_and_no_factor_can_be_lowered(io: str) -> None:
     graph, hls = net(), Hls(io=io)
     assert set(factors(graph, choose(graph, LARGE, hls)).values()) == {1}
-    small = board(dsps=60, luts=10**7, ffs=10**7)
+    for dsps in (20, 45, 60, 90, 130, 200, 250):
+        filled(graph, board(dsps=dsps, luts=10**7, ffs=10**7), hls)
+
+
+def filled(graph: Graph, small: boards.Board, hls: Hls) -> None:
     found = choose(graph, small, hls)
     assert not estimate.estimate(graph, small, found).over()
     assert max(factors(graph, found).values()) > 1

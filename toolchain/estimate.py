@@ -57,7 +57,8 @@ class Band:
 
     @property
     def text(self) -> str:
-        return f"{LABEL}, real reports {self.low:g}x to {self.high:g}x of it ({self.reports} reports)"
+        many = "s" if self.reports > 1 else ""
+        return f"{LABEL}, real reports {self.low:g}x to {self.high:g}x of it ({self.reports} report{many})"
 
 
 UNKNOWN = f"{LABEL}, compared with no report"
@@ -162,7 +163,9 @@ class Estimator:
                 live.update(t.name for t in inputs_of(op))
                 kept.append(op)
         self.ops = tuple(reversed(kept))
-        self.known: dict[tuple[str, str, int], Kernel] = {}
+        none = Kernel(stages=0)  # a reshape that the next kernel does by reading on
+        still = streams.in_place(graph) if hls.stream else ()
+        self.known: dict[tuple[str, str, int], Kernel] = {(name, "", 1): none for name in still}
         self.depths: dict[str, int] | None = None
 
     def kernel(self, op: Op, hls: Hls) -> Kernel:
