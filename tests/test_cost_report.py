@@ -35,7 +35,7 @@ def test_every_figure_and_its_label_is_in_the_table() -> None:
         f"latency {found.latency_us:,.3f} us, one inference every {found.initiation_interval:,} cycles (modelled)"
         in lines
     )
-    assert "luts: modelled, real reports 0.6x to 2.2x of it (2 reports)" in lines
+    assert "luts: modelled, real reports 0.6x to 2.2x of it (2 reports of one design)" in lines
     assert "brams: modelled, compared with no report" in lines
     share = next(line for line in lines if line.startswith("of the board")).split()
     assert share[3:] == [f"{getattr(found, r) / found.room[r]:.1%}" for r in ("luts", "ffs", "dsps", "brams")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -309,10 +310,29 @@ def test_the_printed_bands_are_those_of_the_reports() -> None:
         assert {name: band(figures, found[name]) for name, figures in real.items()} == dict(BANDS[key])
 
 
+def test_the_page_has_the_comparison() -> None:
+    lines = [
+        "| tool | figure | modelled | real | real over modelled | printed |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, key, real, tool, clock in (
+        ("Vivado HLS: csynth, synthesis", "AMD", VIVADO, "Vivado", 200_000_000),
+        ("oneAPI: estimate, fit", "oneAPI", ONEAPI, "oneAPI", 480_000_000),
+    ):
+        found = modelled(tool, clock)
+        for figure, reals in real.items():
+            ratios = ", ".join(f"{r / found[figure]:.2f}" for r in reals)
+            told, printed = ", ".join(f"{r:,}" for r in reals), BANDS[key][figure]
+            lines.append(
+                f"| {name} | {figure} | {found[figure]:,.0f} | {told} | {ratios} | {printed.low:g}x to {printed.high:g}x |"
+            )
+    assert "\n".join(lines) in (Path(__file__).parents[1] / "docs/fpga_cost.md").read_text(), "\n" + "\n".join(lines)
+
+
 def test_figures_carry_their_label_and_band() -> None:
     found = estimate.estimate(residual(), PYNQ, Hls(io="io_stream"))
-    assert found.band("luts") == "modelled, real reports 0.6x to 2.2x of it (2 reports)"
-    assert found.band("latency_cycles") == "modelled, real reports 0.6x to 1.4x of it (1 report)"
+    assert found.band("luts") == "modelled, real reports 0.6x to 2.2x of it (2 reports of one design)"
+    assert found.band("latency_cycles") == "modelled, real reports 0.6x to 1.4x of it (1 report of one design)"
     assert found.band("brams") == "modelled, compared with no report"
     assert estimate.bands("Vitis") == estimate.bands("VivadoAccelerator") == BANDS["AMD"]
     assert not estimate.bands("Libero")

@@ -228,7 +228,7 @@ def test_what_does_not_fit_says_the_figure_its_band_and_the_room() -> None:
     assert (one.op, one.severity) == ("graph net", "error")
     assert one.text.startswith("luts ")
     assert one.text.endswith(
-        " (modelled, real reports 0.6x to 2.2x of it (2 reports)), pynq_z2 has 1,000; use larger reuse factors (strategy Resource), or a larger board"
+        " (modelled, real reports 0.6x to 2.2x of it (2 reports of one design)), pynq_z2 has 1,000; use larger reuse factors (strategy Resource), or a larger board"
     )
     luts = int(one.text.split()[1].replace(",", ""))
     (less,) = lint.lint(graph, small(luts=luts - 1), hls)

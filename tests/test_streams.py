@@ -267,7 +267,7 @@ def test_depths_of_random_graphs_of_every_op_are_enough_and_one_less_is_not() ->
     assert sum(d > 0 for d in found) > 20
 
 
-@given(graphs())
+@given(graphs(max_bits=32))
 @settings(max_examples=30, deadline=None)
 def test_depths_of_drawn_graphs_are_enough(graph: Graph) -> None:
     if not graph.states:

@@ -58,7 +58,9 @@ class Band:
     @property
     def text(self) -> str:
         many = "s" if self.reports > 1 else ""
-        return f"{LABEL}, real reports {self.low:g}x to {self.high:g}x of it ({self.reports} report{many})"
+        return (
+            f"{LABEL}, real reports {self.low:g}x to {self.high:g}x of it ({self.reports} report{many} of one design)"
+        )
 
 
 UNKNOWN = f"{LABEL}, compared with no report"

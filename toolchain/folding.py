@@ -57,7 +57,7 @@ def products(op: ops.Mac) -> int:
 def choices(op: ops.Mac, stream: bool) -> list[int]:
     """The reuse factors that may be chosen: hls4ml's valid ones that leave no more products than the tools unroll (or the last,
     where all do), less those with which a kernel of it reads out of bounds (its io_parallel convolution of strategy Resource
-    beyond n_in: hls4ml 1.3.0, run: 87% of the outputs of a 3x3 convolution wrong, and no message)."""
+    beyond n_in: hls4ml 1.3.0, run: most outputs of a 3x3 convolution wrong, and no message; docs/fpga_cost.md)."""
     n_in, n_out = mult_size(op)
     found = valid(n_in, n_out)
     if not stream and not isinstance(op, ops.Dense):
