@@ -114,6 +114,11 @@ FIGURES = {
         reports.libero(),
         Resources("post-route", (), 460, 273, 20, 13, 20_480, None, 236_686_000, 5_775, (101, 103), (90, 91)),
     ),
+    "SmartHLS, simulated only": (
+        "libero",
+        reports.libero("", timing=False),
+        Resources("simulated", (), bram_bits=20_480, latency_cycles=(101, 103), initiation_interval=(90, 91)),
+    ),
     "SmartHLS, synthesized": (
         "libero",
         reports.libero("488 + 72", "397 + 72", timing=False, simulated=False),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from toolchain.errors import ToolchainError, nearest
 
@@ -40,6 +40,12 @@ class Resources:
 
     def as_json(self) -> dict[str, object]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Resources:
+        """What as_json gave, after JSON has made lists of its tuples."""
+        made = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return Resources(**cast(dict[str, Any], made))
 
 
 def read(kind: str, path: Path, otherwise: Label = "post-synthesis") -> Resources:

@@ -30,7 +30,7 @@ def results(text: str, where: str, otherwise: Label) -> Resources:
         cells[0].rstrip("*"): cells[1] for line in parts["Resource"].splitlines() if len(cells := cells_of(line)) == 4
     }
     figures = Resources(
-        "post-route" if clock else "post-synthesis",
+        "post-route" if clock else "post-synthesis" if used else "simulated",
         (),
         luts=_sum(where, used.get("Fabric + Interface 4LUT")),
         ffs=_sum(where, used.get("Fabric + Interface DFF")),
