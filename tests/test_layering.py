@@ -26,9 +26,9 @@ ROOMS = {
     "errors": set[str](),
     "ir": {"errors"},
     "reference": CORE,
-    "passes": CORE | {"estimate", "folding", "layout"},
+    "passes": CORE | {"estimate", "fifos", "folding", "layout"},
     "frontends": CORE | {"framework", "options"},
-    "backends": CORE | {"__version__", "data", "firmware", "layout", "passes.plan"},
+    "backends": CORE | {"__version__", "bitstream", "data", "firmware", "layout", "passes.plan", "vendor_steps"},
     "compress": CORE,
 }
 ONLY = {"errors": set[str](), "ir": {"numpy"}}  # the third-party packages of a room that may not have any
@@ -117,10 +117,10 @@ PLANTED = {
         "reference may import only boards, errors, ir, project of toolchain"
     ),
     ("passes/fusion.py", "from toolchain.backends import c"): (
-        "passes may import only boards, errors, estimate, folding, ir, layout, project of toolchain"
+        "passes may import only boards, errors, estimate, fifos, folding, ir, layout, project of toolchain"
     ),
     ("backends/c.py", "from toolchain.passes import fusion"): (
-        "backends may import only __version__, boards, data, errors, firmware, ir, layout, passes.plan, project of toolchain"
+        "backends may import only __version__, bitstream, boards, data, errors, firmware, ir, layout, passes.plan, project, vendor_steps of toolchain"
     ),
     ("backends/c.py", "from .verilog import emit"): "c and verilog may not know each other",
     ("frontends/qkeras.py", "from toolchain.frontends.brevitas import load"): (

@@ -94,6 +94,17 @@ def parser() -> argparse.ArgumentParser:
 
     verb = _verb(
         verbs,
+        "estimate",
+        estimate,
+        "what the circuit on an FPGA board would take, by the cost model, and what would go wrong building it",
+        "estimate model.h5 --board arty_a7_35 --target-latency-us 20",
+    )
+    _model(verb)
+    _board(verb)
+    _json(verb)
+
+    verb = _verb(
+        verbs,
         "emit",
         emit,
         "write the project for a board, without building it",
@@ -185,6 +196,24 @@ def _model(verb: argparse.ArgumentParser) -> None:
 
 def _board(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--board", required=True, metavar="NAME", help="see `bitwright boards`")
+    circuit = verb.add_argument_group(
+        "circuit", "for FPGA boards; what is left open is chosen by the cost model so that it fits"
+    )
+    circuit.add_argument(
+        "--hls", metavar="TOOL", help="back end of hls4ml: Vitis, Vivado, VivadoAccelerator, Quartus, Catapult"
+    )
+    circuit.add_argument(
+        "--io", metavar="KIND", help="parallel (arrays) or stream (default: stream where there are convolutions)"
+    )
+    circuit.add_argument(
+        "--strategy", metavar="NAME", help="latency, resource or distributed_arithmetic, for every product"
+    )
+    circuit.add_argument(
+        "--reuse-factor", metavar="N|NAME=N,...", help="multiplications for each multiplier and inference"
+    )
+    circuit.add_argument(
+        "--target-latency-us", metavar="US", help="the least hardware that is this fast, by the cost model"
+    )
 
 
 def _samples(verb: argparse.ArgumentParser) -> None:
@@ -323,11 +352,31 @@ def verify(arguments: argparse.Namespace) -> int:
     return int(arguments.verdict)
 
 
+def estimate(arguments: argparse.Namespace) -> int:
+    from toolchain import cost_report, flow
+    from toolchain import estimate as room
+
+    found, findings = flow.estimate(_load(arguments), arguments.board, _circuit(arguments))
+    data = {**room.as_json(found), "findings": [vars(finding) for finding in findings]}
+    _write_json(arguments, data)
+    if arguments.json != "-":
+        console = _console(arguments)
+        cost_report.findings(console, findings)
+        cost_report.estimate(console, found)
+    return 0
+
+
+def _circuit(arguments: argparse.Namespace) -> Any:
+    from toolchain.circuit import Wishes
+
+    return Wishes.from_text(arguments)
+
+
 def emit(arguments: argparse.Namespace) -> int:
     from toolchain import boards, flow
 
     graph, board = _load(arguments), boards.load(arguments.board)
-    project = flow.emit(graph, board)
+    project = flow.emit(graph, board, _circuit(arguments))
     project.write(arguments.out)
     _write_json(
         arguments,
@@ -344,19 +393,16 @@ def build(arguments: argparse.Namespace) -> int:
     graph, board = _load(arguments), boards.load(arguments.board)
     console = _console(arguments)
     with report.progress(console) as step:
-        image = flow.build(flow.emit(graph, board), arguments.out, step)
+        if board.fpga and not board.emulated:
+            image, figures = flow.synthesize(graph, board, arguments.out, _circuit(arguments), step)
+        else:
+            image, figures = flow.build(flow.emit(graph, board, _circuit(arguments)), arguments.out, step), []
+    data = {"board": board.name, "graph": graph.digest(), "project": image.project_digest, "image": str(image.path)}
     _write_json(
-        arguments,
-        {
-            "board": board.name,
-            "graph": graph.digest(),
-            "project": image.project_digest,
-            "image": str(image.path),
-            **image.sizes,
-        },
+        arguments, {**data, **image.sizes, **({"resources": [f.as_json() for f in figures]} if figures else {})}
     )
     if arguments.json != "-":
-        report.image(console, image, board)
+        report.resources(console, figures, board) if figures else report.image(console, image, board)
     return 0
 
 
@@ -369,8 +415,9 @@ def measure(arguments: argparse.Namespace) -> int:
     console = _console(arguments)
     with report.progress(console) as step:
         found = flow.measure(
-            graph, board, samples, labels=labels, runs=arguments.n, port=arguments.port, out=arguments.out, step=step
-        )
+            graph, board, samples, labels=labels, runs=arguments.n, port=arguments.port, out=arguments.out, step=step,
+            circuit=_circuit(arguments),
+        )  # fmt: skip
     arguments.verdict = 0 if found.bit_exact else DIFFERENT
     _write_json(arguments, found.as_json())
     if arguments.json != "-":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
     import numpy as np
 
     from toolchain.boards import Board
+    from toolchain.circuit import Wishes
+    from toolchain.estimate import Estimate
     from toolchain.ir import Graph
     from toolchain.ir.types import Ints
+    from toolchain.lint import Finding
     from toolchain.measurement import Measurement
     from toolchain.passes import Plan
     from toolchain.project import Image, Project
+    from toolchain.resources import Resources
     from toolchain.verify import Verification
 
 Progress = Callable[[str, float], None]  # what is being done, and how much of it, 0 to 1
@@ -92,23 +97,83 @@ def verify(source: object, graph: Graph, stored: dict[str, Ints], options: LoadO
         source, program = end.program(source, chosen)
 
 
-def emit(graph: Graph, board: Board | str) -> Project:
-    """The project of files and commands for a board (or its name); nothing is written. Its back end is the module it names."""
-    from toolchain import boards, passes
+def emit(graph: Graph, board: Board | str, circuit: Wishes | None = None) -> Project:
+    """The project of files and commands for a board (or its name); nothing is written. Its back end is the module it names.
+
+    `circuit`: how an FPGA board's circuit is built; what the linter calls an error is refused."""
+    from toolchain import boards
 
     board = boards.load(board) if isinstance(board, str) else board
-    return _emit(*passes.run(graph, board), board)
+    return _emit(*_planned(graph, board, circuit), board)
+
+
+def estimate(graph: Graph, board: Board | str, circuit: Wishes | None = None) -> tuple[Estimate, tuple[Finding, ...]]:
+    """What an FPGA board's circuit would take by the cost model, and what would go wrong in building it. Runs no tool."""
+    from toolchain import boards, estimate, lint, passes
+    from toolchain.circuit import Wishes, choose
+
+    board = boards.load(board) if isinstance(board, str) else board
+    refined, plan = passes.run(graph, board, choose(graph, board, circuit or Wishes()))
+    assert plan.hls is not None
+    return estimate.estimate(refined, board, plan.hls), lint.lint(refined, board, plan.hls)
+
+
+def _planned(graph: Graph, board: Board, circuit: Wishes | None) -> tuple[Graph, Plan]:
+    """The refined graph and its plan; ToolchainError for choices that make a wrong circuit, or none."""
+    from toolchain import lint, passes
+    from toolchain.circuit import Wishes, choose
+
+    if board.fpga is None and not circuit:
+        return passes.run(graph, board)
+    refined, plan = passes.run(graph, board, choose(graph, board, circuit or Wishes()))
+    assert plan.hls is not None
+    for finding in lint.lint(refined, board, plan.hls):
+        if finding.severity == lint.ERROR:
+            raise ToolchainError(finding.op, finding.text)
+    return refined, plan
 
 
 def _emit(refined: Graph, plan: Plan, board: Board) -> Project:
     back_end = import_module(f"toolchain.backends.{board.backend}")
     project: Project = back_end.emit(refined, plan, board)
-    return project
+    if not project.steps:
+        return project
+    from toolchain import testbench
+
+    return replace(project, files={**project.files, **testbench.files(refined)})
 
 
 def build(project: Project, out: Path, progress: Progress = quiet) -> Image:
     """Write the project to `out` and run its commands there; MissingToolError when a compiler is not here."""
     return project.build(Path(out), progress=progress)
+
+
+def synthesize(
+    graph: Graph, board: Board, out: Path, circuit: Wishes | None = None, progress: Progress = quiet, samples: int = 64
+) -> tuple[Image, list[Resources]]:
+    """Build for an FPGA on a desk: emit, compile the C simulation, compare it with `simulate`, then run the vendor's steps.
+
+    ToolchainError where an output of the C simulation differs, before any synthesis; MissingToolError, with everything
+    before it done, where a vendor's tool is not here.
+    """
+    from toolchain import measurement, synthesis, testbench
+    from toolchain.inputs import made_up
+    from toolchain.links import csim
+
+    refined, plan = _planned(graph, board, circuit)
+    project = _emit(refined, plan, board)
+    image = build(project, out, lambda what, done: progress(what, done / 4))
+    with csim.open(image, board) as link:
+        found = measurement.measure(
+            link, image, board, graph, refined, plan, made_up(graph, samples), None, 1,
+            lambda _what, done: progress("C simulation", (1 + done) / 4),
+        )  # fmt: skip
+    if not found.bit_exact:
+        what = f"C simulation differs from the reference: {found.first_difference}"
+        raise ToolchainError(str(out), what, "this is a fault of the toolchain; nothing was synthesized")
+    figures = synthesis.run(Path(out), project.steps, board, lambda what, done: progress(what, (1 + done) / 2))
+    testbench.check(Path(out))
+    return project.unbuilt(Path(out)), figures
 
 
 def measure(
@@ -120,21 +185,31 @@ def measure(
     port: str | None = None,
     out: Path | None = None,
     step: Progress = quiet,
+    circuit: Wishes | None = None,
 ) -> Measurement:
     """Emit, build, open the board's link, compare every output with `simulate`, and count `runs` inferences.
 
     `samples` are real (float) or stored (integer) values, one array or one for each input; `labels` [samples] adds accuracy. Without `out` the project is built in a
-    temporary folder. The measurement has no count where an output differed.
+    temporary folder. The measurement has no count where an output differed. An FPGA on a desk is not built for: it must
+    hold the bitstream that `build` made, and says so by its digests.
     """
-    from toolchain import boards, measurement, passes
+    from toolchain import boards, measurement
     from toolchain.inputs import stored
     from toolchain.links import open_link
 
     board = boards.load(board) if isinstance(board, str) else board
     values = stored(graph, samples)
-    refined, plan = passes.run(graph, board)
+    refined, plan = _planned(graph, board, circuit)
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
-        image = build(_emit(refined, plan, board), out or Path(scratch) / graph.name, step)
+        project, folder = _emit(refined, plan, board), out or Path(scratch) / graph.name
+        if board.fpga is not None and not board.emulated:
+            image = project.unbuilt(project.write(folder))
+        else:
+            image = build(project, folder, step)
+        if board.fpga is not None:
+            image = replace(
+                image, sizes={"flash_bytes": 0, "ram_bytes": 0}
+            )  # a circuit's are not those of its simulation
         with open_link(image, board, port) as link:
             return measurement.measure(link, image, board, graph, refined, plan, values, labels, runs, step)
 

@@ -128,6 +128,12 @@ class Project:
             raise
         return root
 
+    def unbuilt(self, root: Path) -> Image:
+        """The image of a project that was made elsewhere, or by the steps: what its board must name in HELLO."""
+        return Image(
+            root / self.product, self.graph_digest, self.digest(), self.board, {"flash_bytes": 0, "ram_bytes": 0}
+        )
+
     def build(self, root: Path, tools: Tools | None = None, progress: Progress | None = None) -> Image:
         """Writes the project to `root` and makes its image there."""
         if tools is None:

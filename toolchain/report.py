@@ -13,10 +13,13 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from toolchain.boards import Board
     from toolchain.ir import Graph
     from toolchain.measurement import Measurement
     from toolchain.project import Image
+    from toolchain.resources import Resources
     from toolchain.verify import Verification
 
 
@@ -119,6 +122,26 @@ def image(console: Console, image: Image, board: Board) -> None:
     console.print(", ".join(told) or f"{image.sizes['flash_bytes']:,} bytes")
 
 
+def resources(console: Console, found: Sequence[Resources], board: Board) -> None:
+    """`bitwright build` for an FPGA: what the vendor's reports say, each row with what its figures are."""
+    assert board.fpga is not None
+    columns = ("luts", "ffs", "dsps", "brams", "urams")
+    rows = table("figures are", *columns, "fmax", "latency cycles", "interval", right=(*columns, "fmax"))
+    for row in found:
+        numbers = [_of(getattr(row, name), getattr(board.fpga, name)) for name in columns]
+        spans = [_span(row.latency_cycles), _span(row.initiation_interval)]
+        rows.add_row(row.label, *numbers, _mhz(row.fmax_hz or 0), *spans)
+    console.print(rows)
+
+
+def _of(used: int | None, room: int) -> str:
+    return "" if used is None else f"{used:,}" + (f" ({used / room:.1%})" if room else "")
+
+
+def _span(found: tuple[int, int] | None) -> str:
+    return "" if found is None else f"{found[0]:,}" if found[0] == found[1] else f"{found[0]:,} to {found[1]:,}"
+
+
 COUNTS = {
     "counted": "cycles counted on the device",
     "simulated": "cycles of simulated hardware",
@@ -165,7 +188,8 @@ def measurement(console: Console, m: Measurement) -> None:
         console.print(rows)
     elif m.bit_exact:
         console.print(COUNTS[m.count_kind])
-    console.print(f"arena {m.arena_bytes:,} bytes, flash {m.flash_bytes:,} bytes, RAM {m.ram_bytes:,} bytes")
+    if m.flash_bytes:  # a circuit has no memory of these kinds
+        console.print(f"arena {m.arena_bytes:,} bytes, flash {m.flash_bytes:,} bytes, RAM {m.ram_bytes:,} bytes")
     made = [f"{name} {version}" for name, version in m.versions.items() if name not in ("bitwright", "python", "numpy")]
     console.print(f"made and run with {', '.join(made)}")
     r = m.round_trip_us

@@ -80,6 +80,13 @@ TOOLS: dict[str, Spec] = {
             programs=("gcc", "cc", "clang"),
         ),
         Spec(
+            "host-cxx",
+            "C simulation of HLS projects",
+            "HLS projects are emitted, not simulated (zig's library does not take their emulated types)",
+            "apt-get install g++",
+            programs=("g++", "c++"),
+        ),
+        Spec(
             "zig",
             "compiling where there is no GCC",
             "GCC compiles everything",

@@ -22,7 +22,7 @@ from toolchain.tool_list import TOOLS, Spec
 if TYPE_CHECKING:
     from rich.console import Console
 
-Kind = Literal["host", "arm", "riscv"]
+Kind = Literal["host", "host-cxx", "arm", "riscv"]
 Family = Literal["gcc", "clang"]
 
 
@@ -162,7 +162,12 @@ CORES: dict[str, _Core] = {
         ("-target", "riscv32-freestanding-none", "-mcpu=generic_rv32+m+a+c+zicsr", "-mabi=ilp32"),
     ),
 }
-_GCC: dict[Kind, str] = {"host": "host-cc", "arm": "arm-none-eabi-gcc", "riscv": "riscv64-unknown-elf-gcc"}
+_GCC: dict[Kind, str] = {
+    "host": "host-cc",
+    "host-cxx": "host-cxx",
+    "arm": "arm-none-eabi-gcc",
+    "riscv": "riscv64-unknown-elf-gcc",
+}
 # Freestanding, yet with built-ins: else every 4-byte memcpy is a call. zig's clang inlines them only with -fhosted.
 _BARE: dict[Family, tuple[str, ...]] = {"gcc": ("-ffreestanding", "-fbuiltin"), "clang": ("-fhosted",)}
 
@@ -170,21 +175,24 @@ _BARE: dict[Family, tuple[str, ...]] = {"gcc": ("-ffreestanding", "-fbuiltin"), 
 def compiler(kind: Kind, core: str = "host", family: Family | None = None) -> Compiler:
     """The compiler for a core: GCC where it is found, else zig's clang; `family` insists on one of them.
 
+    Kind host-cxx is the host's C++ compiler, which has no stand-in: the emulated types of HLS projects need GNU's library.
     Both take the same sources: freestanding headers only (no string.h), small memcpy and memset inlined, long division
     from the compiler's own library.
     """
     if core not in CORES:
         raise ToolchainError(f"core {core!r}", f"is none of {', '.join(CORES)}", nearest(core, CORES))
-    if CORES[core].kind != kind:
+    if CORES[core].kind != kind.removesuffix("-cxx"):
         raise ToolchainError(f"core {core!r}", f"is compiled by kind {CORES[core].kind!r}, not {kind!r}")
     name = _GCC[kind]
     if os.environ.get(TOOLS[name].env):
         require(name)  # an override that leads nowhere is a mistake, not a reason to take another compiler
     gcc, zig = find(name), find("zig")
     if gcc.path is not None:
-        own: Family = "clang" if kind == "host" and "clang" in _says(gcc.path, ("--version",)) else "gcc"
+        own: Family = "clang" if kind in ("host", "host-cxx") and "clang" in _says(gcc.path, ("--version",)) else "gcc"
         if family in (None, own):
             return _compiler((gcc.path,), CORES[core].gcc, kind, own, gcc)
+    if kind == "host-cxx":
+        raise MissingToolError(name, gcc.problem or "is not what was asked for", advice(name))
     if zig.path is not None and family != "gcc":
         return _compiler((zig.path, "cc"), CORES[core].zig, kind, "clang", zig)
     if family == "clang":
@@ -194,8 +202,9 @@ def compiler(kind: Kind, core: str = "host", family: Family | None = None) -> Co
 
 
 def _compiler(argv: tuple[str, ...], arch: tuple[str, ...], kind: Kind, family: Family, tool: Tool) -> Compiler:
-    bare = () if kind == "host" else _BARE[family]
-    link = () if kind == "host" else ("-nostdlib", "-lgcc")  # zig takes -lgcc to mean its own compiler-rt
+    hosted = kind in ("host", "host-cxx")
+    bare = () if hosted else _BARE[family]
+    link = () if hosted else ("-nostdlib", "-lgcc")  # zig takes -lgcc to mean its own compiler-rt
     return Compiler(argv, (*arch, *bare), link, family, tool.version or "unknown")
 
 
