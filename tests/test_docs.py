@@ -151,7 +151,7 @@ def board_tables() -> dict[str, str]:
             sizes = [f"{n:,}" if n else "" for n in (b.flash_bytes, b.ram_bytes)]
             listed.append([f"`{b.name}`", b.part, b.core, clock, *sizes, b.link, b.counter])
         if b.flash_command:
-            file = "firmware/image.elf" if not b.fpga else "design.bit"
+            file = "firmware/image.elf" if not b.fpga else "firmware/nn_board.bit"
             command = shlex.join(b.flash_command).replace("{image}", file)
             flashed.append([f"`{b.name}`", f"`{command}`"])
     header = ["board", "part", "core", "clock", "flash bytes", "RAM bytes", "link", "counter"]

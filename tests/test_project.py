@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,9 @@ from toolchain.project import Image, Project
 SMALL = Project(
     "small", {"a.txt": "one\n", "sub/b.bin": b"\0\1"}, ((sys.executable, "-c", "open('out','w')"),), "out", "g" * 64
 )
+
+
+STEP = project.Step("csynth", "vitis-run", ("-x",), "sub", ("a",), {"csynth": "a"})
 
 
 class NoTools:
@@ -47,6 +51,9 @@ def test_the_digest_names_everything_but_the_order_of_files() -> None:
         {"graph_digest": "h" * 64},
         {"board": "b"},
         {"name": "n"},
+        {"steps": (STEP,)},
+        {"steps": (dataclasses.replace(STEP, reports={"csynth": "b"}),)},
+        {"steps": (STEP, STEP)},
     )
     digests = {dataclasses.replace(SMALL, **change).digest() for change in changed}  # type: ignore[arg-type]
     assert len(digests | {SMALL.digest()}) == len(changed) + 1
@@ -107,6 +114,28 @@ def test_a_folder_of_the_users_is_never_replaced(tmp_path: Path) -> None:
     SMALL.write(empty)
     (tmp_path / "link").symlink_to(empty)
     assert said(lambda: SMALL.write(tmp_path / "link")).startswith(f"{tmp_path / 'link'}: exists and is not")
+
+
+def test_a_project_that_is_there_already_is_not_written_again(tmp_path: Path) -> None:
+    """What a vendor's tool made beside it may be large, and is not copied to say the same again."""
+    made = dataclasses.replace(SMALL, steps=(STEP,))
+    root = made.write(tmp_path / "p")
+    (root / "large").write_text("made by a tool")
+    before = (root / "large").stat().st_ino
+    assert made.write(root) == root
+    assert (root / "large").stat().st_ino == before
+    (root / "a.txt").unlink()
+    made.write(root)
+    assert tree(root)["a.txt"] == b"one\n" and tree(root)["large"] == b"made by a tool"
+    (root / "a.txt").write_text("mine")
+    assert said(lambda: made.write(root)).endswith("would be lost: a.txt; choose another folder, or move them")
+
+
+@pytest.mark.parametrize("change", [{"folder": "../up"}, {"makes": ("/etc",)}, {"reports": {"csynth": "a/../../b"}}])
+def test_a_step_stays_in_the_folder(change: dict[str, Any], tmp_path: Path) -> None:
+    bad = dataclasses.replace(SMALL, steps=(dataclasses.replace(STEP, **change),))
+    assert said(lambda: bad.write(tmp_path / "p")).endswith("is no name for a file of it; use a plain relative name")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../up", "a/../../up", "a//b", "./a", "a\\b", "bitwright.json", "."])

@@ -241,7 +241,7 @@ def _check(where: str, board: Board, numbers: list[str]) -> None:
         if key not in known:
             hint = nearest(key, known) or "name a key of the file"
             raise ToolchainError(where, f"[source] names the unknown key {key!r}", hint)
-    if board.core or board.backend == "c":
+    if board.backend == "c" or (board.fpga and board.core):
         if not board.core:
             raise ToolchainError(where, "key 'core' is missing", "add core = ...")
         choice("core", tuple(CORES))

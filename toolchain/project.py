@@ -91,7 +91,8 @@ class Project:
         What the user added to the folder stays, and what vendors' tools made; a generated file that the user edited is
         refused, not lost. Where the very project is there already, nothing is written: their folders may be large.
         """
-        for name in self.files:
+        of_steps = [n for s in self.steps for n in (*s.makes, *s.reports.values(), *filter(None, [s.folder]))]
+        for name in (*self.files, *of_steps):
             _check_name(self.name, name)
         old = root.is_dir() and not root.is_symlink() and _is_project(root)
         if root.is_symlink() or (root.exists() and not old and not (root.is_dir() and not any(root.iterdir()))):

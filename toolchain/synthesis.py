@@ -69,7 +69,9 @@ def run(root: Path, steps: Sequence[Step], board: Board, progress: Progress | No
                     _stamp(root, later).unlink(missing_ok=True)
                 _run(root, digest, step, programs, partial(_at, progress, i / len(steps)))
                 figures = _read(root, step)
-                text = {"inputs": _inputs(digest, step), "figures": [part.as_json() for part in figures]}
+                made_with = {name: programs[name].version for name in (step.tool, *step.needs) if name in programs}
+                text: dict[str, object] = {"inputs": _inputs(digest, step), "made_with": made_with}
+                text["figures"] = [part.as_json() for part in figures]
                 write_text(_stamp(root, step), json.dumps(text, indent=1) + "\n")
             if not any(OF_STEP.get(later.name) == "post-route" for later in steps[i + 1 :]):
                 for part in figures:
@@ -122,7 +124,7 @@ def _missing(root: Path, step: Step) -> list[str]:
     return [name for name in dict.fromkeys((*step.makes, *step.reports.values())) if not (root / name).exists()]
 
 
-def _programs(root: Path, digest: str, steps: Sequence[Step]) -> dict[str, str]:
+def _programs(root: Path, digest: str, steps: Sequence[Step]) -> dict[str, tools.Tool]:
     """Where each tool is; MissingToolError that names all that are not, and how to run the steps elsewhere."""
     names = dict.fromkeys(n for step in steps for n in (step.tool, *step.needs) if not n.startswith("./"))
     found = {name: tools.find(name) for name in names}
@@ -134,7 +136,7 @@ def _programs(root: Path, digest: str, steps: Sequence[Step]) -> dict[str, str]:
         raise MissingToolError(
             where, what, f"{advice}; or on a machine that has what is missing: {command_lines(root, digest, steps)}"
         )
-    return {name: str(tool.path) for name, tool in found.items()}
+    return found
 
 
 @contextlib.contextmanager
@@ -155,7 +157,7 @@ def _alone(root: Path) -> Iterator[None]:
         yield
 
 
-def _run(root: Path, digest: str, step: Step, programs: dict[str, str], progress: Callable[[str], None]) -> None:
+def _run(root: Path, digest: str, step: Step, programs: dict[str, tools.Tool], progress: Callable[[str], None]) -> None:
     for old in (root / name for name in step.makes):
         if old.is_dir() and not old.is_symlink():
             shutil.rmtree(old)
@@ -165,9 +167,11 @@ def _run(root: Path, digest: str, step: Step, programs: dict[str, str], progress
     folder.mkdir(parents=True, exist_ok=True)
     if log.exists():
         os.replace(log, log.with_suffix(".previous.log"))
-    program = str(folder / step.tool) if step.tool.startswith("./") else programs[step.tool]
+    program = str(folder / step.tool) if step.tool.startswith("./") else str(programs[step.tool].path)
     # a tool finds the others where they were found: vitis-run calls vivado, make calls i++
-    homes = dict.fromkeys(str(Path(programs[name]).parent) for name in (step.tool, *step.needs) if name in programs)
+    homes = dict.fromkeys(
+        str(Path(str(programs[name].path)).parent) for name in (*step.needs, step.tool) if name in programs
+    )
     path = os.pathsep.join([*homes, os.environ.get("PATH", "")])
     with log.open("w", encoding="utf-8") as out:
         out.write(f"# {_shown(root, digest, step)}\n")

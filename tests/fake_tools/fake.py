@@ -178,7 +178,8 @@ def intel_hls(arguments: list[str], mode: str) -> None:
             reports.quartus_data(alut=alut, fmax="90.00" if mode == "timing" else "597.73"),
             mode,
         )
-    _program(made, f"cat > {lib}/verification_data.js <<'END'\n{reports.verification_data()}END")
+    simulate = f"cat > {lib}/verification_data.js <<'END'\n{reports.verification_data()}END"
+    _program(made, "exit 1" if mode == "badprogram" else simulate)
 
 
 def cmake(arguments: list[str], mode: str) -> None:
