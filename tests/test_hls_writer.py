@@ -280,3 +280,13 @@ def test_the_accelerator_s_wrapper_computes_the_network(io: str, tmp_path: Path)
     ).stdout.split()
     np.testing.assert_array_equal(np.array(said[::2], int).reshape(50, 4), reference.simulate(graph, samples)[0]["y"])
     assert said[1::2] == ["0", "0", "0", "1"] * 50
+
+
+def test_a_stream_is_copied_seven_times_at_most() -> None:
+    b = GraphBuilder("copies")
+    x = b.input("x", (3,), QType(4, True, ONE))
+    for k in range(8):
+        b.output(b.upsample(b.reshape(x, (3, 1), f"r{k}"), (2,), f"y{k}"))
+    with pytest.raises(UnsupportedError) as error:
+        writer.write(lowering.lower(b.graph(), stream=True), hls.choices("Vitis", "io_stream"), "xc7a35t", CLOCK)
+    assert str(error.value) == "%x: is read 8 times, and hls4ml copies a stream 7 times at most; use io_parallel"

@@ -33,6 +33,11 @@ class Int:
         """As hls4ml's configuration writes it."""
         return f"{'' if self.signed else 'u'}int<{self.bits}>"
 
+    @property
+    def fixed(self) -> str:
+        """The same values as fixed point without a fraction."""
+        return f"{'' if self.signed else 'u'}fixed<{self.bits},{self.bits}>"
+
     def cpp(self, family: str) -> str:
         """As C++ writes it: `family` is ap (Vivado, Vitis) or ac (Intel, Catapult)."""
         if family == "ap":

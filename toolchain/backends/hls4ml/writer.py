@@ -52,6 +52,7 @@ class Written:
 
 def write(network: Network, hls: Hls, part: str, clock_hz: int, board: str = "") -> Written:
     """The project of a network; ToolchainError where hls4ml would not do as told."""
+    _copies(network, hls)
     with _alone() as hls4ml:
         _register(hls4ml, tool(hls.tool).templates or hls.tool)
         with tempfile.TemporaryDirectory(prefix="bitwright-hls-") as scratch:
@@ -127,7 +128,8 @@ def _period(clock_hz: int) -> float:
 
 def _layer_config(layer: Layer, hls: Hls) -> dict[str, Any]:
     types = {"result": layer.result, "default": layer.result, **layer.types}
-    config: dict[str, Any] = {"Precision": {key: value.hls for key, value in types.items()}}
+    adders = "distributed_arithmetic" in hls.strategy.values()  # da4ml's generator takes fixed point alone
+    config: dict[str, Any] = {"Precision": {key: value.fixed if adders else value.hls for key, value in types.items()}}
     mac = bool(layer.types)
     strategy = hls.strategy.get(layer.op, hls.strategy.get("", "Latency")) if mac else "Latency"
     return config | {
@@ -250,6 +252,18 @@ def _check_type(at: str, what: str, precision: Any, wanted: Int) -> None:
     got = (precision.width, bool(precision.signed), getattr(precision, "fractional", 0))
     if got != (wanted.bits, wanted.signed, 0):
         raise UnsupportedError(at, f"{what} became {precision} in hls4ml, must be {wanted.hls}", "report this model")
+
+
+COPIES = 7
+
+
+def _copies(network: Network, hls: Hls) -> None:
+    """hls4ml's Clone makes up to seven copies of a stream."""
+    read = [name for layer in network.layers for name in layer.inputs] + list(network.outputs)
+    for layer in network.layers:
+        if hls.io == "io_stream" and read.count(layer.name) > COPIES:
+            what = f"is read {read.count(layer.name)} times, and hls4ml copies a stream {COPIES} times at most"
+            raise UnsupportedError(f"%{layer.op}", what, "use io_parallel")
 
 
 FLOOR = 2  # tokens of a stream between an op and what this back end puts before it: a chain needs no more
