@@ -14,7 +14,7 @@ import pytest
 
 from tests import pages
 from tests.pages import Checkout, needs, needs_compiler
-from toolchain import boards, cli, flow, reference
+from toolchain import boards, cli, flow, fpga_boards, reference
 
 ROOT = pages.ROOT
 DOCS = ROOT / "docs"
@@ -170,6 +170,13 @@ def test_every_key_of_a_board_is_documented() -> None:
     documented = [key for cell in cells for key in re.findall(r"`(\w+)`", cell)]
     assert sorted(documented) == sorted(f.name for f in dataclasses.fields(boards.Board) if f.name != "name")
     words = set(re.findall(r"`(\w[\w-]*)`", section))
+    section = pages.sections(BOARDS)["The keys of fpga"]
+    cells = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
+    documented = [key for cell in cells for key in re.findall(r"`(\w+)`", cell)]
+    assert sorted(documented) == sorted(field.name for field in dataclasses.fields(boards.Fpga))
+    assert {*fpga_boards.TOOLS, *filter(None, fpga_boards.TOPS), *fpga_boards.PINS} <= set(
+        re.findall(r"`(\w+)`", section)
+    )
     assert set(boards.CORES) <= words
     assert set(boards.COUNTERS) - {"fpga"} <= words
     assert set(boards.modules("links")) <= words

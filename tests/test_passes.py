@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from typing import Any, cast
@@ -11,12 +13,12 @@ import pytest
 
 from tests.graphs import inputs_for, random_graph
 from toolchain import measurement, passes, reference
-from toolchain.errors import GraphError
+from toolchain.errors import GraphError, ToolchainError
 from toolchain.ir import Graph, QType
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.ops import Rounding
 from toolchain.layout import functions, tensors
-from toolchain.passes import PIPELINE, Plan, dead, fusion
+from toolchain.passes import PIPELINE, Hls, Plan, dead, fusion
 
 S8 = QType.of(8, True, 1)
 ASCENDING = np.arange(-128, 128)
@@ -135,6 +137,58 @@ def test_plan_is_frozen_and_its_digest_names_every_choice() -> None:
         plan.arena_bytes = 1  # type: ignore[misc]
     with pytest.raises(TypeError):
         plan.arena["c"] = 1  # type: ignore[index]
+
+
+def test_hls_choices_are_in_the_digest_and_a_plan_without_them_keeps_its_own() -> None:
+    plan = Plan(frozenset({"a"}))
+    parts = {"fused": ["a"], "arena": {}, "arena_bytes": 0, "alias": {}, "packing": {}}
+    assert plan.digest() == hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    hls = Hls("Vivado", "io_stream", {"": "Resource", "a": "Latency"}, {"": 4, "b": 2}, {"a": 9})
+    same = Hls("Vivado", "io_stream", {"a": "Latency", "": "Resource"}, {"b": 2, "": 4}, {"a": 9})
+    assert hls == same
+    assert hash(hls) == hash(same)
+    others = [
+        Hls(),
+        hls,
+        replace(hls, tool="Vitis"),
+        replace(hls, io="io_parallel"),
+        replace(hls, strategy={"": "Resource"}),
+        replace(hls, reuse_factor={"": 4}),
+        replace(hls, fifo_depth={"a": 8}),
+    ]
+    digests = {replace(plan, hls=h).digest() for h in (None, *others)}
+    assert len(digests) == len(others) + 1
+    assert replace(plan, hls=same).digest() in digests
+    with pytest.raises(TypeError):
+        hls.reuse_factor["a"] = 1  # type: ignore[index]
+
+
+def test_hls_choices_of_an_op_are_its_own_or_the_default() -> None:
+    b = GraphBuilder("net")
+    x = b.input("x", (4,), S8)
+    w = b.const("w", np.ones((4, 4), int))
+    for name in ("one", "two"):
+        b.output(b.dense(x, w, None, name))
+    one, two = b.graph().ops
+    assert [(Hls().reuse(op), Hls().strategy_of(op)) for op in (one, two)] == [(1, "Latency")] * 2
+    hls = Hls(strategy={"": "Resource", "one": "Latency"}, reuse_factor={"": 4, "two": 2})
+    assert [(hls.reuse(op), hls.strategy_of(op)) for op in (one, two)] == [(4, "Latency"), (2, "Resource")]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"io": "serial"}, "hls: io is 'serial', must be one of io_parallel, io_stream; correct it"),
+        ({"strategy": {"y": "latency"}},
+         "hls: strategy of y is 'latency', must be one of Latency, Resource, distributed_arithmetic; correct it"),
+        ({"reuse_factor": {"": 0}}, "hls: reuse_factor of all is 0, must be at least 1; correct it"),
+        ({"fifo_depth": {"y": -1}}, "hls: fifo_depth of y is -1, must be at least 1; correct it"),
+    ],
+)  # fmt: skip
+def test_hls_choices_that_mean_nothing_are_refused(wrong: dict[str, Any], text: str) -> None:
+    with pytest.raises(ToolchainError) as caught:
+        Hls(**wrong)
+    assert str(caught.value) == text
 
 
 def test_the_same_graph_gives_the_same_plan() -> None:

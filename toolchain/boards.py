@@ -1,6 +1,7 @@
 """Boards are data: one file boards/<name>.toml each, read, checked and frozen here.
 
-Rule: every number in a board file names its source, and a key nobody reads is refused.
+Rule: every number in a board file names its source, and a key nobody reads is refused. What only an FPGA has is the
+table [fpga] of the file; toolchain/fpga_boards.py says what it holds and what is wrong with one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 
 from toolchain import data
 from toolchain.errors import ToolchainError, nearest
+from toolchain.fpga_boards import Fpga as Fpga
+from toolchain.fpga_boards import check as check_fpga
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -55,9 +58,10 @@ class Board:
     name: str
     backend: str
     part: str
-    core: str
     link: str
     source: Mapping[str, str]
+    core: str = ""  # of the processor that runs the model; none where it is gates
+    fpga: Fpga | None = None
     clock_hz: int = 0
     flash_origin: int = 0
     flash_bytes: int = 0
@@ -130,11 +134,12 @@ def parse(name: str, text: str) -> Board:
         source = {**image.source, **values.pop("source", {})}
         board = dataclasses.replace(image, name=name, steps=image.steps, flash_command=(), source=source, **values)
     else:
-        for field in dataclasses.fields(Board):
-            if field.name not in values and field.default is dataclasses.MISSING and field.name != "name":
-                raise ToolchainError(where, f"key {field.name!r} is missing", f"add {field.name} = ...")
+        _whole(where, Board, values)
         board = Board(name=name, **values)
-    _check(where, board, [key for key, value in values.items() if type(value) is int])
+    numbers = [key for key, value in values.items() if type(value) is int]
+    if "fpga" in values:
+        numbers += [key for key, value in vars(values["fpga"]).items() if value and type(value) in (int, dict)]
+    _check(where, board, numbers)
     return board
 
 
@@ -143,13 +148,26 @@ def _read(where: str, text: str) -> dict[str, Any]:
         values: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ToolchainError(where, f"is not TOML: {error}", "correct the file") from None
-    fields = {field.name: field for field in dataclasses.fields(Board) if field.name != "name"}
+    return _keys(where, Board, values)
+
+
+def _keys(where: str, kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a table by the fields of its dataclass, each of the field's type."""
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.name != "name"}
+    made = {}
     for key, value in values.items():
         if key not in fields:
             hint = nearest(key, fields) or f"known keys: {', '.join(fields)}"
             raise ToolchainError(where, f"unknown key {key!r}", hint)
-        values[key] = _typed(where, key, fields[key].type, value)
-    return values
+        made[key] = _typed(where, key, fields[key].type, value)
+    return made
+
+
+def _whole(where: str, kind: type, values: Mapping[str, Any]) -> None:
+    for field in dataclasses.fields(kind):
+        none = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if field.name not in values and none and field.name != "name":
+            raise ToolchainError(where, f"key {field.name!r} is missing", f"add {field.name} = ...")
 
 
 def _typed(where: str, key: str, kind: Any, value: Any) -> Any:
@@ -160,8 +178,14 @@ def _typed(where: str, key: str, kind: Any, value: Any) -> Any:
         return dict(value)
     if key == "steps" and isinstance(value, list):
         return tuple(_step(f"{where}: steps[{i}]", step) for i, step in enumerate(value))
-    if key == "flash_command" and isinstance(value, list) and all(isinstance(v, str) for v in value):
+    if key in ("flash_command", "tools") and isinstance(value, list) and all(isinstance(v, str) for v in value):
         return tuple(value)
+    if key == "pins" and isinstance(value, dict) and all(isinstance(v, str) for v in value.values()):
+        return dict(value)
+    if key == "fpga" and isinstance(value, dict):
+        table = _keys(f"{where}: [fpga]", Fpga, value)
+        _whole(f"{where}: [fpga]", Fpga, table)
+        return Fpga(**table)
     plain = {"str": str, "int": int, "bool": bool}.get(str(kind))
     if plain is not None and type(value) is plain:
         return value
@@ -172,6 +196,9 @@ _KINDS = {
     "source": "a text, or a table of texts by key",
     "steps": "a list of tables",
     "flash_command": "a list of texts",
+    "tools": "a list of texts",
+    "pins": "a table of texts",
+    "fpga": "a table [fpga]",
 }
 
 
@@ -209,14 +236,27 @@ def _check(where: str, board: Board, numbers: list[str]) -> None:
     for key in numbers:
         if not board.source_of(key):
             raise ToolchainError(where, f"{key} has no source", f"add {key} = '...' under [source]")
-    known = {field.name for field in dataclasses.fields(Board)} | {"all"}
+    known = {field.name for table in (Board, Fpga) for field in dataclasses.fields(table)} | {"all"}
     for key in board.source:
         if key not in known:
             hint = nearest(key, known) or "name a key of the file"
             raise ToolchainError(where, f"[source] names the unknown key {key!r}", hint)
+    if board.core or board.backend == "c":
+        if not board.core:
+            raise ToolchainError(where, "key 'core' is missing", "add core = ...")
+        choice("core", tuple(CORES))
+    if board.backend == "c" and board.fpga:
+        raise ToolchainError(where, "[fpga] is for boards whose back end makes gates", "remove it, or correct backend")
+    if board.backend == "hls4ml" and not board.fpga:
+        raise ToolchainError(where, "table [fpga] is missing", "add [fpga] with tool, tools, luts, ffs, ...")
+    if board.fpga:
+        choice("counter", COUNTERS)
+        within("clock_hz", 1_000_000, 2_000_000_000, " Hz")
+        within("baud", 1_200, 3_000_000)
+        check_fpga(where, board.fpga, board.part, data.folder("boards"))
+        return
     if board.backend != "c":
         return
-    choice("core", tuple(CORES))
     choice("uart", uarts())
     choice("counter", COUNTERS)
     choice("boot", BOOTS)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from toolchain.ir import Graph, check
 
 from . import arena, dead, fusion
-from .plan import Plan
+from .plan import Hls, Plan
 
 if TYPE_CHECKING:
     from toolchain.boards import Board
@@ -31,4 +31,4 @@ def run(graph: Graph, board: Board | None = None) -> tuple[Graph, Plan]:
     return graph, plan
 
 
-__all__ = ["PIPELINE", "Plan", "run"]
+__all__ = ["PIPELINE", "Hls", "Plan", "run"]

@@ -7,18 +7,81 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from toolchain.errors import ToolchainError
+
+if TYPE_CHECKING:
+    from toolchain.ir.ops import Op
+
+IOS = ("io_parallel", "io_stream")
+STRATEGIES = ("Latency", "Resource", "distributed_arithmetic")
+
+
+@dataclass(frozen=True)
+class Hls:
+    """How an HLS back end builds the graph. `strategy` and `reuse_factor` go by the name of an op's output, `fifo_depth` (in
+    tokens) by the name of a tensor; the key "" holds what is true of every op that has no key of its own."""
+
+    tool: str = "Vitis"  # hls4ml's name of its back end
+    io: str = "io_parallel"
+    strategy: Mapping[str, str] = field(default_factory=dict)
+    reuse_factor: Mapping[str, int] = field(default_factory=dict)
+    fifo_depth: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("strategy", "reuse_factor", "fifo_depth"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        if self.io not in IOS:
+            raise ToolchainError("hls", f"io is {self.io!r}, must be one of {', '.join(IOS)}", "correct it")
+        for key, strategy in self.strategy.items():
+            if strategy not in STRATEGIES:
+                what = f"strategy of {key or 'all'} is {strategy!r}, must be one of {', '.join(STRATEGIES)}"
+                raise ToolchainError("hls", what, "correct it")
+        for what, values in (("reuse_factor", self.reuse_factor), ("fifo_depth", self.fifo_depth)):
+            for key, value in values.items():
+                if value < 1:
+                    raise ToolchainError(
+                        "hls", f"{what} of {key or 'all'} is {value}, must be at least 1", "correct it"
+                    )
+
+    @property
+    def stream(self) -> bool:
+        return self.io == "io_stream"
+
+    def strategy_of(self, op: Op) -> str:
+        return self.strategy.get(op.output.name, self.strategy.get("", "Latency"))
+
+    def reuse(self, op: Op) -> int:
+        """Multiplications per multiplier and per position."""
+        return self.reuse_factor.get(op.output.name, self.reuse_factor.get("", 1))
+
+    def parts(self) -> dict[str, object]:
+        """Every choice as what JSON can hold."""
+        return {
+            "tool": self.tool,
+            "io": self.io,
+            "strategy": dict(self.strategy),
+            "reuse_factor": dict(self.reuse_factor),
+            "fifo_depth": dict(self.fifo_depth),
+        }
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.parts(), sort_keys=True))
 
 
 @dataclass(frozen=True)
 class Plan:
     """`fused`: values that are never stored. `arena`: byte offset of each tensor there. `alias`: tensors that are another
-    name for a graph input, output or state. `packing`: how a constant is stored, one value in one storage type unless said."""
+    name for a graph input, output or state. `packing`: how a constant is stored, one value in one storage type unless said.
+    `hls`: how an HLS back end builds it, None for every other back end."""
 
     fused: frozenset[str] = frozenset()
     arena: Mapping[str, int] = field(default_factory=dict)
     arena_bytes: int = 0
     alias: Mapping[str, str] = field(default_factory=dict)
     packing: Mapping[str, str] = field(default_factory=dict)
+    hls: Hls | None = None
 
     def __post_init__(self) -> None:
         for name in ("arena", "alias", "packing"):
@@ -30,13 +93,15 @@ class Plan:
 
     def digest(self) -> str:
         """sha256 in hex of every choice."""
-        parts = {
+        parts: dict[str, object] = {
             "fused": sorted(self.fused),
             "arena": dict(self.arena),
             "arena_bytes": self.arena_bytes,
             "alias": dict(self.alias),
             "packing": dict(self.packing),
         }
+        if self.hls is not None:  # a plan without it keeps the digest it has always had
+            parts["hls"] = self.hls.parts()
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def __hash__(self) -> int:
