@@ -139,19 +139,45 @@ def markdown(header: list[str], lines: list[list[str]]) -> str:
 
 def board_tables() -> dict[str, str]:
     every = [boards.load(name) for name in boards.names()]
-    listed, flashed = [], []
+    listed, gates, flashed = [], [], []
     for b in every:
         clock = f"{b.clock_hz / 1e6:g} MHz" if b.clock_hz else ""
-        sizes = [f"{n:,}" if n else "" for n in (b.flash_bytes, b.ram_bytes)]
-        listed.append([f"`{b.name}`", b.part, b.core, clock, *sizes, b.link, b.counter])
+        if b.fpga:
+            f = b.fpga
+            sizes = [f"{n:,}" if n else "" for n in (f.luts, f.ffs, f.dsps, f.brams, f.bram_bits, f.urams)]
+            core = f"{f.core_clock_hz / 1e6:g} MHz"
+            gates.append([f"`{b.name}`", b.part, ", ".join(f.tools), f.top, b.link, clock, core, *sizes])
+        else:
+            sizes = [f"{n:,}" if n else "" for n in (b.flash_bytes, b.ram_bytes)]
+            listed.append([f"`{b.name}`", b.part, b.core, clock, *sizes, b.link, b.counter])
         if b.flash_command:
-            command = shlex.join(b.flash_command).replace("{image}", "firmware/image.elf")
+            file = "firmware/image.elf" if not b.fpga else "design.bit"
+            command = shlex.join(b.flash_command).replace("{image}", file)
             flashed.append([f"`{b.name}`", f"`{command}`"])
     header = ["board", "part", "core", "clock", "flash bytes", "RAM bytes", "link", "counter"]
-    return {"boards": markdown(header, listed), "flash": markdown(["board", "command"], flashed)}
+    fpga = [
+        "board",
+        "part",
+        "tools",
+        "top",
+        "link",
+        "oscillator",
+        "core clock",
+        "LUTs",
+        "FFs",
+        "DSPs",
+        "BRAMs",
+        "bits of a BRAM",
+        "URAMs",
+    ]
+    return {
+        "boards": markdown(header, listed),
+        "fpga": markdown(fpga, gates),
+        "flash": markdown(["board", "command"], flashed),
+    }
 
 
-@pytest.mark.parametrize("name", ["boards", "flash"])
+@pytest.mark.parametrize("name", ["boards", "fpga", "flash"])
 def test_tables_of_boards_are_those_of_the_files(name: str, request: pytest.FixtureRequest) -> None:
     text = BOARDS.read_text()
     pattern = re.compile(rf"(<!-- {name}: [^\n]*-->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -186,7 +212,8 @@ def test_every_key_of_a_board_is_documented() -> None:
 def test_every_board_of_silicon_has_a_flash_command() -> None:
     for name in boards.names():
         board = boards.load(name)
-        assert bool(board.flash_command) == (board.link == "serial"), name
+        loaded = board.link == "serial" and (not board.fpga or board.fpga.top == "artix")
+        assert bool(board.flash_command) == loaded, name
 
 
 # the tutorials, run

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from toolchain import boards
-from toolchain.boards import Fpga
+from toolchain import boards, data, fpga_boards
+from toolchain.boards import Board, Fpga
 from toolchain.errors import ToolchainError
 
 GOOD = """
@@ -36,6 +42,11 @@ uart_tx = "D10"
 [source]
 all = "a test"
 """
+
+
+def fpga(board: Board) -> Fpga:
+    assert board.fpga
+    return board.fpga
 
 
 def said(text: str) -> str:
@@ -148,3 +159,125 @@ def test_every_number_needs_its_source(key: str) -> None:
     sources = "\n".join(f"{k} = 'a test'" for k in keys if k != key)
     text = GOOD.replace("core_clock_hz", "urams = 4\ncore_clock_hz").replace('all = "a test"', sources)
     assert said(text) == f"boards/try.toml: {key} has no source; add {key} = '...' under [source]"
+
+
+# The boards themselves
+
+GATES = {name: board for name in boards.names() if (board := boards.load(name)).fpga and not board.image_of}
+NAMED = {
+    "pynq_z2", "zcu102", "kv260", "arty_a7_35", "arty_a7_100", "basys3", "alveo_u250", "de10_nano", "arria10_kit", "polarfire_kit",
+}  # fmt: skip
+ARTIX = [name for name, board in GATES.items() if fpga(board).top == "artix"]
+
+
+def test_the_boards_by_their_names() -> None:
+    assert set(GATES) >= NAMED
+    assert {"arty_a7_35", "arty_a7_100", "basys3"} == set(ARTIX)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_a_board_is_whole(name: str) -> None:
+    board = GATES[name]
+    assert (board.counter == "fpga") == bool(fpga(board).top)
+    assert bool(board.flash_command) == (fpga(board).top == "artix")
+    assert "from memory" not in board.source_of("pins")
+    if fpga(board).top == "zynq":
+        assert fpga(board).tool == "VivadoAccelerator"
+
+
+@pytest.mark.parametrize("name", ARTIX)
+def test_the_constraint_file_has_the_pins_and_the_clock(name: str) -> None:
+    board = GATES[name]
+    text = (data.folder("boards") / fpga(board).constraints).read_text()
+    ports = dict(re.findall(r"^set_property .* PACKAGE_PIN (\w+) .*\[get_ports (\w+)\]$", text, re.MULTILINE))
+    assert {port: pin for pin, port in ports.items()} == fpga(board).pins
+    assert set(fpga(board).pins) == set(fpga_boards.PINS)
+    (period,) = re.findall(r"^create_clock -name clk -period ([\d.]+) \[get_ports clk\]$", text, re.MULTILINE)
+    assert round(1e9 / float(period)) == board.clock_hz
+    for line in text.splitlines():
+        assert line.startswith(("#", "set_property ", "create_clock ", "set_false_path "))
+        assert line.count("{") == line.count("}") and line.count("[") == line.count("]")
+
+
+def test_the_parts_are_those_of_hls4ml() -> None:
+    found = importlib.util.find_spec("hls4ml")
+    if found is None or found.origin is None:
+        pytest.skip("needs hls4ml: make test")
+    path = Path(found.origin).parent / "backends" / "vivado_accelerator" / "supported_boards.json"
+    known = json.loads(path.read_text())
+    named = {fpga(board).accelerator: board.part for board in GATES.values() if fpga(board).accelerator}
+    assert named == {name: known[name]["part"] for name in named}
+    assert set(named) == {"pynq-z2", "zcu102", "alveo-u250"}
+
+
+AMARANTH = {
+    "arty_a7_35": ("arty_a7", "ArtyA7_35Platform"),
+    "de10_nano": ("de10_nano", "DE10NanoPlatform"),
+}
+
+
+@pytest.mark.parametrize("name", AMARANTH)
+def test_amaranth_boards_says_the_same(name: str) -> None:
+    pytest.importorskip("amaranth_boards", reason="needs amaranth-boards")
+    module, kind = AMARANTH[name]
+    platform = getattr(importlib.import_module(f"amaranth_boards.{module}"), kind)
+    board, pins = GATES[name], fpga(GATES[name]).pins
+    assert plain(board.part) == plain(platform.device + platform.package + platform.speed)
+
+    def resource(kind: str) -> Any:
+        return next(r for r in platform.resources if (r.name, r.number) == (kind, 0))
+
+    clock = resource(platform.default_clk)
+    assert (pins["clk"], board.clock_hz) == (clock.ios[0].names[0], clock.clock.frequency)
+    assert pins["led"] == resource("led").ios[0].names[0]
+    if "uart_rx" in pins:
+        uart = {io.name: io.ios[0].names[0] for io in resource("uart").ios}
+        assert (pins["uart_rx"], pins["uart_tx"], pins["reset"]) == (
+            uart["rx"],
+            uart["tx"],
+            resource("button").ios[0].names[0],
+        )
+
+
+# module, variant, name of the clock, of the button that resets
+LITEX = {
+    "arty_a7_35": ("digilent_arty", "a7-35", "clk100", "user_btn"),
+    "arty_a7_100": ("digilent_arty", "a7-100", "clk100", "user_btn"),
+    "basys3": ("digilent_basys3", "", "clk100", "user_btnc"),
+    "pynq_z2": ("tul_pynq_z2", "", "clk125", ""),
+    "zcu102": ("xilinx_zcu102", "", "clk125", ""),
+    "kv260": ("xilinx_kv260", "", "", ""),
+    "alveo_u250": ("xilinx_alveo_u250", "", "clk300", ""),
+    "de10_nano": ("terasic_de10nano", "", "clk50", ""),
+}
+
+
+@pytest.mark.parametrize("name", LITEX)
+def test_litex_boards_says_the_same(name: str) -> None:
+    pytest.importorskip("litex_boards", reason="needs litex-boards, litex, migen")
+    module, variant, clock, button = LITEX[name]
+    room = importlib.import_module(f"litex_boards.platforms.{module}")
+    platform = room.Platform(*([variant] if variant else []))
+    board, pins = GATES[name], fpga(GATES[name]).pins
+    ours, theirs = plain(board.part), plain(platform.device)
+    assert (ours[:-1], ours[-1:] in "ei") == (theirs[:-1], True) if name == "zcu102" else ours == theirs  # two grades
+
+    def pin(kind: str, signal: str = "") -> str:
+        entry = next(e for e in room._io if e[:2] == (kind, 0))
+        parts = [p for p in entry[2:] if getattr(p, "name", "") == signal] if signal else entry[2:]
+        found = parts[0].constraints[0] if signal else parts[0]
+        return str(found.identifiers[0])
+
+    if clock:
+        assert board.clock_hz == round(1e9 / platform.default_clk_period)
+    if "clk" in pins:
+        assert pins["clk"] == pin(clock)
+    if "led" in pins:
+        assert pins["led"] == pin("user_led")
+    if button:
+        assert (pins["uart_rx"], pins["uart_tx"]) == (pin("serial", "rx"), pin("serial", "tx"))
+        assert pins["reset"] == pin(button)
+
+
+def plain(part: str) -> str:
+    return part.replace("-", "").lower()

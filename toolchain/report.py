@@ -88,21 +88,28 @@ def outputs(console: Console, graph: Graph, values: Mapping[str, Any], written: 
 
 
 def boards(console: Console, found: Sequence[Board]) -> None:
-    rows = table(
-        "board",
-        "core",
-        "clock",
-        "flash bytes",
-        "RAM bytes",
-        "link",
-        "part",
-        right=("clock", "flash bytes", "RAM bytes"),
-        wrap=("part",),
-    )
+    """`bitwright boards`: those with a processor, then those with gates."""
+    right = ("clock", "flash bytes", "RAM bytes")
+    rows = table("board", "core", *right, "link", "part", right=right, wrap=("part",))
     for b in found:
-        clock = f"{b.clock_hz / 1e6:g} MHz" if b.clock_hz else ""
-        rows.add_row(b.name, b.core, clock, f"{b.flash_bytes:,}", f"{b.ram_bytes:,}", b.link, b.part)
+        if not b.fpga:
+            rows.add_row(b.name, b.core, _mhz(b.clock_hz), f"{b.flash_bytes:,}", f"{b.ram_bytes:,}", b.link, b.part)
     console.print(rows)
+    right = ("clock", "LUTs", "FFs", "DSPs", "BRAM kbit", "URAMs")
+    rows = table("board", "tool", *right, "top", "link", "part", right=right, wrap=("part",))
+    for b in found:
+        if b.fpga:
+            f = b.fpga
+            sizes = (f.luts, f.ffs, f.dsps, f.brams * f.bram_bits // 1024, f.urams)
+            counts = [f"{n:,}" if n else "" for n in sizes]
+            rows.add_row(b.name, f.tool, _mhz(f.core_clock_hz), *counts, f.top, b.link, b.part)
+    if rows.row_count:
+        console.print()
+        console.print(rows)
+
+
+def _mhz(hz: int) -> str:
+    return f"{hz / 1e6:g} MHz" if hz else ""
 
 
 def image(console: Console, image: Image, board: Board) -> None:

@@ -1,0 +1,13 @@
+# Basys 3: the pins of boards/basys3.toml under the names of the top level's ports.
+set_property -dict { PACKAGE_PIN W5 IOSTANDARD LVCMOS33 } [get_ports clk]
+create_clock -name clk -period 10.000 [get_ports clk]
+set_property -dict { PACKAGE_PIN B18 IOSTANDARD LVCMOS33 } [get_ports uart_rx]
+set_property -dict { PACKAGE_PIN A18 IOSTANDARD LVCMOS33 } [get_ports uart_tx]
+set_property -dict { PACKAGE_PIN U18 IOSTANDARD LVCMOS33 } [get_ports reset]
+set_property -dict { PACKAGE_PIN U16 IOSTANDARD LVCMOS33 } [get_ports led]
+# Asynchronous to the clock: the UART and the button are sampled through synchronizers.
+set_false_path -from [get_ports {uart_rx reset}]
+set_false_path -to [get_ports {uart_tx led}]
+# Bank 0 is at 3.3 V: UG908, configuration voltage.
+set_property CFGBVS VCCO [current_design]
+set_property CONFIG_VOLTAGE 3.3 [current_design]
