@@ -58,6 +58,7 @@ NATIVE = {
         "tests of GCC's RV32 firmware are skipped; zig's run",
     ),
     "gcc": Native(("gcc", "libc6-dev"), "tests that compile for the host use zig; those of UBSan and ASan are skipped"),
+    "verilator": Native(("verilator", "g++", "make"), "tests of the FPGA design at its pins are skipped"),
     "fashion-mnist": Native(
         ("dataset-fashion-mnist",),
         "its models in examples/zoo cannot be trained anew; tests of that are skipped",

@@ -4,10 +4,12 @@
 module nn_board #(
     parameter [255:0] PROJECT_DIGEST = 0 // its first byte in the highest bits, as it is written
 ) (
-    input  wire clk, // the oscillator
-    input  wire rst, // a button; `NN_RESET_LOW says that it is pressed when low
+    // named as in boards/*.xdc
+    input  wire clk,   // the oscillator
+    input  wire reset, // a button, high while pressed
     input  wire uart_rx,
-    output wire uart_tx
+    output wire uart_tx,
+    output wire led // on: configured, clocked and not in reset
 );
     wire design_clk, locked;
     `NN_CLOCK clock (.oscillator(clk), .clk(design_clk), .locked(locked));
@@ -16,12 +18,14 @@ module nn_board #(
     reg [1:0] button = 2'b00;
     reg [15:0] starting = 16'hFFFF;
     always @(posedge design_clk) begin
-        button <= {button[0], rst != `NN_RESET_LOW};
+        button <= {button[0], reset};
         if (button[1] || !locked)
             starting <= 16'hFFFF;
         else
             starting <= {1'b0, starting[15:1]};
     end
+
+    assign led = !starting[0];
 
     // The reply to HELLO, its first byte in the lowest bits: docs/protocol.md.
     function [255:0] reversed; // 32 bytes, the first of them in the lowest bits

@@ -4,7 +4,6 @@
 `define NN_CLOCK nn_clock_direct
 `define NN_CLOCK_HZ 32'd100000000
 `define NN_CLOCKS_PER_BIT 868
-`define NN_RESET_LOW 1'b1
 `define NN_MAX_PAYLOAD 16'd1024
 `define NN_TIMEOUT_CLOCKS 32'hFFFFFFFF
 `define NN_IN_BYTES 7
@@ -18,3 +17,5 @@
 `define NN_GRAPH_DIGEST 256'h0
 `define NN_BOARD_BYTES 6
 `define NN_BOARD_NAME "sample"
+// of the simulation's stand-in core
+`define NN_SIM_LATENCY 5

@@ -87,7 +87,7 @@ int fail(const char *what) {
 
 } // namespace
 
-// simulation FD [CLOCKS_PER_BIT]: FD is the terminal's master side, inherited.
+// simulation FD [CLOCKS_PER_BIT [+latency=N] [+hangs=N]]: FD is the terminal's master side, inherited.
 int main(int argc, char **argv) {
     if (argc < 2) {
         std::fprintf(stderr, "usage: simulation FD [CLOCKS_PER_BIT]\n");
@@ -100,7 +100,7 @@ int main(int argc, char **argv) {
     VerilatedContext context;
     context.commandArgs(argc, argv);
     const std::unique_ptr<Vnn_board> board(new Vnn_board(&context));
-    board->rst = DESIGN_RESET_LOW; // not pressed
+    board->reset = 0;
     Sender sender(clocks_per_bit);
     Receiver receiver(clocks_per_bit);
     // After that many clocks without a bit on the line and with no core at work nothing moves in the design any more: its
@@ -109,7 +109,7 @@ int main(int argc, char **argv) {
     double busy_until = settled, look_at = 0;
     for (double now = 0;; now += 1) {
         if (now >= look_at) {
-            look_at = now + 4 * clocks_per_bit;
+            look_at = now + (sender.idle() ? 4 : 20) * clocks_per_bit;
             unsigned char bytes[4096];
             const ssize_t n = read(fd, bytes, sizeof bytes);
             for (ssize_t i = 0; i < n; i++)
@@ -118,6 +118,8 @@ int main(int argc, char **argv) {
                 return 0; // the other side closed
             if (n < 0 && errno != EAGAIN && errno != EINTR)
                 return fail("the terminal");
+            if (n > 0)
+                busy_until = now + settled;
             if (now >= busy_until) { // stand still rather than burn a processor
                 pollfd waiting = {fd, POLLIN, 0};
                 (void)poll(&waiting, 1, -1);

@@ -1,11 +1,8 @@
 // A stand-in for the HLS core with whole tensors side by side, for simulation only: C computes the network from the
-// bytes it is given, and the answer is valid LATENCY clocks after the edge that saw ap_start. LATENCY is a number that
+// bytes it is given, and the answer is valid `latency` clocks after the edge that saw ap_start. It is a number that
 // somebody chose to prove the counter with; it is no figure of the network.
 `include "design.vh"
-module bitwright_top #(
-    parameter int LATENCY = `NN_SIM_LATENCY, // 0: in the very clock of ap_start
-    parameter int HANGS = `NN_SIM_HANGS      // the inference, counted from 1, that never ends; 0: none
-) (
+module bitwright_top (
     input  logic ap_clk,
     input  logic ap_rst,
     input  logic ap_start,
@@ -22,14 +19,21 @@ module bitwright_top #(
     import "DPI-C" function byte core_get(input int at);
     import "DPI-C" function void core_busy(input bit busy);
 
+    int latency = `NN_SIM_LATENCY; // +latency=N; 0: in the very clock of ap_start
+    int hangs = 0;                 // +hangs=N: the inference, counted from 1, that never ends
+    initial begin
+        void'($value$plusargs("latency=%d", latency));
+        void'($value$plusargs("hangs=%d", hangs));
+    end
+
     logic running = 0;
     int clocks = 0, inferences = 0;
     logic [8 * `NN_OUT_BYTES - 1:0] result = 0;
 
     wire begins = ap_start && bw_in_ap_vld && !running && !ap_rst;
-    wire last = running ? clocks == LATENCY && inferences != HANGS : begins && LATENCY == 0;
+    wire last = running ? clocks == latency && inferences != hangs : begins && latency == 0;
     // what is not valid is wrong on purpose
-    assign bw_out = last ? (LATENCY == 0 ? answer(bw_in) : result) : {`NN_OUT_BYTES{8'hA5}};
+    assign bw_out = last ? (latency == 0 ? answer(bw_in) : result) : {`NN_OUT_BYTES{8'hA5}};
     assign bw_out_ap_vld = last;
     assign ap_done = last;
     assign ap_ready = last; // as of a core that is not pipelined
@@ -45,7 +49,7 @@ module bitwright_top #(
 
     always_ff @(posedge ap_clk) begin
         clocks <= clocks + 1;
-        if (begins && LATENCY != 0) begin
+        if (begins && latency != 0) begin
             result <= answer(bw_in);
             running <= 1;
             clocks <= 1;

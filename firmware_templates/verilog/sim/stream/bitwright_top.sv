@@ -1,13 +1,9 @@
 // A stand-in for the HLS core with AXI streams, for simulation only: C computes the network from the bytes it is given.
-// The last word of the answer is valid LATENCY clocks after the edge that saw ap_start with the first word, or as soon
-// after as its words can be out. LATENCY is a number that somebody chose to prove the counter with; it is no figure of
+// The last word of the answer is valid `latency` clocks after the edge that saw ap_start with the first word, or as soon
+// after as its words can be out. It is a number that somebody chose to prove the counter with; it is no figure of
 // the network. Between words it pauses as its own dice say, so that TREADY and TVALID are put to the test.
 `include "design.vh"
-module bitwright_top #(
-    parameter int LATENCY = `NN_SIM_LATENCY,
-    parameter int HANGS = `NN_SIM_HANGS, // the inference, counted from 1, that never ends; 0: none
-    parameter bit PAUSES = `NN_SIM_PAUSES
-) (
+module bitwright_top (
     input  logic ap_clk,
     input  logic ap_rst_n,
     input  logic ap_start,
@@ -27,17 +23,24 @@ module bitwright_top #(
     import "DPI-C" function void core_busy(input bit busy);
 
     localparam int IN_WORDS = `NN_IN_BYTES / `NN_IN_WORD_BYTES, OUT_WORDS = `NN_OUT_BYTES / `NN_OUT_WORD_BYTES;
+    int latency = `NN_SIM_LATENCY; // +latency=N
+    int hangs = 0;                 // +hangs=N: the inference, counted from 1, that never ends
+    initial begin
+        void'($value$plusargs("latency=%d", latency));
+        void'($value$plusargs("hangs=%d", hangs));
+    end
+
     logic running = 0, computed = 0;
     int clocks = 0, inferences = 0, taken = 0, given = 0;
     logic [15:0] dice = 16'hACE1;
 
-    wire pause = PAUSES && dice[1:0] == 0 && clocks != LATENCY;
+    wire pause = dice[1:0] == 0 && clocks != latency;
     wire active = running || ap_start && bw_in_TVALID;
     assign bw_in_TREADY = active && taken != IN_WORDS && !pause;
     wire takes = bw_in_TVALID && bw_in_TREADY;
     // the last word waits for its clock, the others come before it
-    wire due = given == OUT_WORDS - 1 ? clocks >= LATENCY : !pause;
-    assign bw_out_TVALID = running && computed && given != OUT_WORDS && due && inferences != HANGS;
+    wire due = given == OUT_WORDS - 1 ? clocks >= latency : !pause;
+    assign bw_out_TVALID = running && computed && given != OUT_WORDS && due && inferences != hangs;
     wire gives = bw_out_TVALID && bw_out_TREADY;
     wire last = gives && given == OUT_WORDS - 1;
     assign ap_done = last;
