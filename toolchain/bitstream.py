@@ -6,6 +6,7 @@ numbers and names. docs/fpga_top.md says what the design does and what it counts
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,7 +27,9 @@ VERILOG = (
     "nn_memory.v", "nn_protocol.v", "nn_protocol_text.v", "nn_top.v", "nn_uart_rx.v", "nn_uart_tx.v",
 )  # fmt: skip
 MOST_TENSORS = 4  # of inputs, and of outputs: hls/bitwright_top.cpp has room for so many
-MOST_BITS = 32_768  # of one ap_uint: AP_INT_MAX_W may be no larger (Vitis HLS user guide UG1399, arbitrary precision types)
+MOST_BITS = (
+    32_768  # of one ap_uint: AP_INT_MAX_W may be no larger (Vitis HLS user guide UG1399, arbitrary precision types)
+)
 MOST_BYTES = 1 << 22  # of all inputs or all outputs: addresses in the design have 24 bits
 SMALLEST_DIVISOR = 6  # clocks for a bit of the UART: nn_uart_rx.v
 TIMEOUT_CLOCKS = (1 << 32) - 1  # 42 s at 100 MHz, below the 120 s that the host waits for a RUN
@@ -46,7 +49,9 @@ class Network:
 def files(graph: Graph, plan: Plan, board: Board, network: Network) -> dict[str, str]:
     """Every file around the C++ of the network: name in the project -> text. The C++ itself lies in hls/firmware."""
     if board.fpga is None or board.fpga.top != "artix":
-        raise ToolchainError(board.name, "has no UART in its fabric, which this design answers on", "choose an Artix board")
+        raise ToolchainError(
+            board.name, "has no UART in its fabric, which this design answers on", "choose an Artix board"
+        )
     hls = _hls(plan)
     made = {f"verilog/{name}": _template(f"verilog/{name}") for name in _verilog(board, hls)}
     made["verilog/design.vh"] = design_vh(graph, plan, board)
@@ -97,7 +102,14 @@ def _simulation_commands(names: Sequence[str] | Mapping[str, str]) -> tuple[tupl
     verilog = sorted(n for n in names if n.endswith((".v", ".sv")))
     # -Wno-fatal: a newer Verilator may know new warnings; what ours says of the templates is tested
     verilator = ("{tool:verilator}", "--cc", "--exe", "--build", "-j", "1", "-O3", "--x-assign", "fast", "-Wno-fatal")
-    verilator += ("--Mdir", "obj_dir", "--top-module", "nn_board", "-Iverilog", "-GPROJECT_DIGEST=256'h{project_digest}")
+    verilator += (
+        "--Mdir",
+        "obj_dir",
+        "--top-module",
+        "nn_board",
+        "-Iverilog",
+        "-GPROJECT_DIGEST=256'h{project_digest}",
+    )
     verilator += ("-CFLAGS", "-O2 -I../sim", "-o", "../simulation", "sim/simulation.cpp", *objects, *verilog)
     return (*commands, verilator)
 
@@ -244,7 +256,9 @@ def _check(graph: Graph, plan: Plan) -> None:
         bits = 8 * (widths[-1] if stream else total)
         if bits > MOST_BITS:
             other = "" if stream else "use io_stream"
-            raise UnsupportedError(graph.name, f"a word of its {what}s has {bits:,} bits, HLS takes {MOST_BITS:,}", other)
+            raise UnsupportedError(
+                graph.name, f"a word of its {what}s has {bits:,} bits, HLS takes {MOST_BITS:,}", other
+            )
 
 
 def _offsets(tensors: Sequence[Tensor]) -> list[int]:
@@ -312,3 +326,34 @@ def _decimal(value: Fraction) -> str:
     """In 3 digits after the point, as tools like their nanoseconds; never longer than it is."""
     thousandths = int(value * 1000)
     return f"{thousandths // 1000}.{thousandths % 1000:03}"
+
+
+def pynq_files(graph: Graph, frac_bits: tuple[int, int] = (0, 0)) -> dict[str, str]:
+    """What runs on the processor of a Zynq board beside hls4ml's VivadoAccelerator bitstream: name in the project -> text.
+
+    `frac_bits` are those of the types at the network's two ends: a DMA element is a real value there, stored / 2**frac_bits.
+    hls4ml 1.3.0 writes a C++ type for float and double alone (`typedef fixed<16,6,TRN,WRAP,0> T_in` is none), and swaps the
+    widths of input and output in project.tcl: both ends must have the one type that dma_type names.
+    """
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        what = f"has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, the accelerator of hls4ml takes 1 of each"
+        raise UnsupportedError(graph.name, what, "build it for an Artix board, or join the tensors")
+    if graph.states:
+        raise UnsupportedError(graph.name, "has states, and an HLS design starts every inference anew")
+    ends = {}
+    for what, tensor, frac in zip(("input", "output"), (graph.inputs[0], graph.outputs[0]), frac_bits, strict=True):
+        stored = layout.ctype(tensor.qtype).removesuffix("_t")
+        ends[what] = {"count": tensor.size, "stored": stored, "dma": dma_type(graph), "frac_bits": frac}
+    return {
+        "pynq/driver.py": _template("hls/pynq/driver.py"),
+        "pynq/network.json": json.dumps({"graph": graph.name, **ends}, indent=1) + "\n",
+    }
+
+
+def dma_type(graph: Graph) -> str:
+    """float32 where it holds every stored integer of both ends exactly, else float64; AcceleratorConfig's Precision calls
+    them float and double."""
+    bits = max(t.qtype.bits for t in (*graph.inputs, *graph.outputs))
+    if bits > 53:
+        raise UnsupportedError(graph.name, f"has {bits} bits at its ends, the accelerator's double holds 53 exactly")
+    return "float32" if bits <= 24 else "float64"

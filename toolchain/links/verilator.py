@@ -79,7 +79,9 @@ class VerilatorLink(Link):
             return error
         self._log.seek(0)
         said = "\n".join(self._log.read().decode("utf-8", "replace").splitlines()[:4])
-        return ToolchainError(self.where, f"the simulation ended by itself (exit {code})" + (f": {said}" if said else ""))
+        return ToolchainError(
+            self.where, f"the simulation ended by itself (exit {code})" + (f": {said}" if said else "")
+        )
 
     def close(self) -> None:
         atexit.unregister(self.close)
