@@ -16,8 +16,8 @@ from toolchain import bitstream, boards, flow, passes, tools
 from toolchain.backends.c import model_files
 from toolchain.boards import Board
 from toolchain.ir import Graph, QType
-from toolchain.ir.ops import Rounding
 from toolchain.ir.builder import GraphBuilder
+from toolchain.ir.ops import Rounding
 from toolchain.links.verilator import VerilatorLink
 from toolchain.passes.plan import Hls, Plan
 from toolchain.project import Image

@@ -24,8 +24,8 @@ import pytest
 from tests import fpga, zoo
 from tests.graphs import inputs_for
 from toolchain import bitstream, data, flow, layout, passes, reference
-from toolchain.ir import Graph, dump
 from toolchain.errors import ToolchainError
+from toolchain.ir import Graph, dump
 from toolchain.measurement import run_sample
 from toolchain.protocol import Decoder, Frame, Message, ProtocolError, Session, Timing, cobs_decode, cobs_encode, encode
 

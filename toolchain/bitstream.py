@@ -93,7 +93,8 @@ def simulation_project(
 
 def _simulation_commands(names: Sequence[str] | Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
     """The C and C++ of the network by their compilers, then Verilator, which links all."""
-    objects, commands = [], []
+    objects: list[str] = []
+    commands: list[tuple[str, ...]] = []
     for name in sorted(n for n in names if n.endswith((".c", ".cpp")) and n != "sim/simulation.cpp"):
         made = name.rpartition(".")[0].replace("/", "_") + ".o"
         standard = "-std=c99" if name.endswith(".c") else "-std=c++11"
@@ -101,6 +102,7 @@ def _simulation_commands(names: Sequence[str] | Mapping[str, str]) -> tuple[tupl
         objects.append(f"../{made}")
     verilog = sorted(n for n in names if n.endswith((".v", ".sv")))
     # -Wno-fatal: a newer Verilator may know new warnings; what ours says of the templates is tested
+    verilator: tuple[str, ...]
     verilator = ("{tool:verilator}", "--cc", "--exe", "--build", "-j", "1", "-O3", "--x-assign", "fast", "-Wno-fatal")
     verilator += (
         "--Mdir",
@@ -318,8 +320,8 @@ def mmcm(where: str, oscillator_hz: int, wanted_hz: int) -> tuple[int, int, int]
     if not found:
         what = f"no setting of an MMCM makes {wanted_hz:,} Hz of {oscillator_hz:,} Hz"
         raise ToolchainError(where, what, "choose another core_clock_hz, such as the oscillator's own")
-    _, divide, multiply, output = min(found)
-    return multiply, divide, output
+    _, divide, multiply, eighths = min(found)
+    return multiply, divide, eighths
 
 
 def _decimal(value: Fraction) -> str:

@@ -39,12 +39,12 @@ module nn_core_stream #(
         end
     endfunction
     localparam [2:0] IDLE = 0, LOAD = 1, RUN = 2, FETCH = 3, STORE = 4, ABORT = 5;
-    localparam IN_WORDS = IN_BYTES / IN_WORD_BYTES, OUT_WORDS = OUT_BYTES / OUT_WORD_BYTES;
+    localparam [31:0] IN_WORDS = IN_BYTES / IN_WORD_BYTES, OUT_WORDS = OUT_BYTES / OUT_WORD_BYTES;
     localparam IN_BITS = width(IN_WORDS + 1), OUT_BITS = width(OUT_WORDS + 1);
     localparam [23:0] IN_LAST = IN_BYTES, OUT_LAST = OUT_BYTES - 1;
     localparam [23:0] IN_BYTE_LAST = IN_WORD_BYTES - 1, OUT_BYTE_LAST = OUT_WORD_BYTES - 1;
-    localparam [IN_BITS - 1:0] IN_COUNT = IN_WORDS;
-    localparam [OUT_BITS - 1:0] OUT_COUNT = OUT_WORDS;
+    localparam [IN_BITS - 1:0] IN_COUNT = IN_WORDS[IN_BITS - 1:0];
+    localparam [OUT_BITS - 1:0] OUT_COUNT = OUT_WORDS[OUT_BITS - 1:0];
 
     reg [2:0] state = IDLE;
     reg [23:0] at = 0, byte_at = 0; // byte of all, byte of a word

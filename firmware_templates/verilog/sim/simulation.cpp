@@ -106,7 +106,7 @@ int main(int argc, char **argv) {
     // After that many clocks without a bit on the line and with no core at work nothing moves in the design any more: its
     // longest way without either is through its memories, a byte at a clock.
     const double settled = 64 * clocks_per_bit + 4.0 * (DESIGN_IN_BYTES + DESIGN_OUT_BYTES + DESIGN_MAX_PAYLOAD);
-    double busy_until = settled, look_at = 0;
+    double busy_until = settled, look_at = 64; // by then the reset after configuration is over
     for (double now = 0;; now += 1) {
         if (now >= look_at) {
             look_at = now + (sender.idle() ? 4 : 20) * clocks_per_bit;
