@@ -268,7 +268,7 @@ def test_the_bitstream_script_does_all_and_in_order(tmp_path: Path) -> None:
         "-verilog_define BW_IN=bw_in -verilog_define BW_IN_VLD=bw_in_ap_vld -verilog_define BW_OUT=bw_out "
         "-verilog_define BW_OUT_VLD=bw_out_ap_vld"
     )
-    assert calls[-2] == "write_bitstream -force nn_board.bit"
+    assert calls[-2] == "write_bitstream -force design.bit"
     assert calls[-4:-2] == ["report_timing_summary -file reports/timing.rpt", "report_drc -file reports/drc.rpt"]
 
 
