@@ -39,11 +39,21 @@ def two_inputs() -> Graph:
     return b.graph()
 
 
+def positions() -> Graph:
+    """256 positions of 2 bytes in, as many of 3 16-bit words out: a stream of many words at both ends."""
+    rng = np.random.default_rng(6)
+    b = GraphBuilder("positions")
+    x = b.input("x", (16, 16, 2), QType(8, True))
+    weight = b.const("w", rng.integers(-8, 8, (3, 3, 3, 2)))
+    b.output(b.conv2d(x, weight, None, "y", padding=((1, 1), (1, 1))))
+    return b.graph()
+
+
 def convolution() -> Graph:
     return flow.load(zoo.ZOO / "digits_cnn_4.onnx", zoo.options("digits_cnn_4"))
 
 
-GRAPHS = {"two_inputs": two_inputs, "convolution": convolution}
+GRAPHS = {"two_inputs": two_inputs, "positions": positions, "convolution": convolution}
 
 
 def board(clocks_per_bit: int = FAST) -> Board:
