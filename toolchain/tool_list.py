@@ -80,6 +80,13 @@ TOOLS: dict[str, Spec] = {
             programs=("gcc", "cc", "clang"),
         ),
         Spec(
+            "host-cxx",
+            "C simulation of HLS projects",
+            "zig compiles it",
+            "apt-get install g++",
+            programs=("g++", "c++", "clang++"),
+        ),
+        Spec(
             "zig",
             "compiling where there is no GCC",
             "GCC compiles everything",
