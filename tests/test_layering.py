@@ -26,7 +26,7 @@ ROOMS = {
     "errors": set[str](),
     "ir": {"errors"},
     "reference": CORE,
-    "passes": CORE | {"layout"},
+    "passes": CORE | {"estimate", "folding", "layout"},
     "frontends": CORE | {"framework", "options"},
     "backends": CORE | {"__version__", "data", "firmware", "layout", "passes.plan"},
     "compress": CORE,
@@ -117,7 +117,7 @@ PLANTED = {
         "reference may import only boards, errors, ir, project of toolchain"
     ),
     ("passes/fusion.py", "from toolchain.backends import c"): (
-        "passes may import only boards, errors, ir, layout, project of toolchain"
+        "passes may import only boards, errors, estimate, folding, ir, layout, project of toolchain"
     ),
     ("backends/c.py", "from toolchain.passes import fusion"): (
         "backends may import only __version__, boards, data, errors, firmware, ir, layout, passes.plan, project of toolchain"

@@ -33,15 +33,17 @@ def nbytes(tensor: Tensor) -> int:
 
 @dataclass(frozen=True)
 class Function:
-    """One generated function: ops whose in-between values stay in registers, or the end of an inference (no ops)."""
+    """One generated function: ops whose in-between values stay in registers, the end of an inference (no ops), or `whole`:
+    a circuit that runs every op at once."""
 
     index: int
     ops: tuple[Op, ...]
+    whole: bool = False
 
     @property
     def kind(self) -> str:
-        """`conv2d+requantize`; `finish` for the last copies to outputs and states."""
-        return "+".join(map(ops.kind, self.ops)) or "finish"
+        """`conv2d+requantize`; `finish` for the last copies to outputs and states; `network` for a whole circuit."""
+        return "network" if self.whole else "+".join(map(ops.kind, self.ops)) or "finish"
 
     @property
     def output(self) -> Tensor | None:
@@ -75,6 +77,8 @@ def chains(graph: Graph, fused: frozenset[str]) -> tuple[tuple[Op, ...], ...]:
 
 def functions(graph: Graph, plan: Plan) -> tuple[Function, ...]:
     """The functions of the model in the order of their calls; what is only another name for the same memory has none."""
+    if plan.hls is not None:
+        return (Function(0, graph.ops, whole=True),)
     running = [g for g in chains(graph, plan.fused) if not is_alias(g, plan)]
     if copies(graph) or graph.states:
         running.append(())
@@ -114,7 +118,9 @@ class TensorSlot:
 def tensors(graph: Graph, plan: Plan) -> tuple[TensorSlot, ...]:
     """Inputs, outputs, states, then what lies in the arena in the order it is made."""
     found = functions(graph, plan)
-    made: dict[str, int] = {}
+    made: dict[str, int] = {
+        op.output.name: function.index for function in found if function.whole for op in function.ops
+    }
     for function in found:
         if function.output is not None:
             made[function.output.name] = function.index

@@ -15,14 +15,14 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, cast
 
 from toolchain.errors import ToolchainError
 
 MANIFEST = "bitwright.json"
-FORMAT = 1
+FORMAT = 2
 BUILD_TIMEOUT_S = 600.0
 Progress = Callable[[str, float], None]  # what is being done, and how much of all is done, 0 to 1
 
@@ -62,6 +62,22 @@ class Tools(Protocol):
 
 
 @dataclass(frozen=True)
+class Step:
+    """A run of a vendor's tool, of minutes or hours, after the commands; toolchain/synthesis.py runs it.
+
+    `tool` is a row of tool_list.py, or `./name` for a program in `folder` that an earlier step made.
+    """
+
+    name: str  # csynth, cosim, implement, bitstream: also the name of its log
+    tool: str
+    arguments: tuple[str, ...]  # after the program; {project_digest} stands for the digest of this project
+    folder: str = ""  # relative to the project, where it runs
+    makes: tuple[str, ...] = ()  # files and folders, from the project's, that prove it ran: removed before it does
+    reports: Mapping[str, str] = field(default_factory=dict)  # kind of report -> file, read by toolchain.resources
+    needs: tuple[str, ...] = ()  # other rows of tool_list.py: what the tool itself calls
+
+
+@dataclass(frozen=True)
 class Project:
     """Files (text or bytes, by relative name), the commands that build them, and the file they make.
 
@@ -76,15 +92,17 @@ class Project:
     product: str
     graph_digest: str = ""
     board: str = ""
+    steps: tuple[Step, ...] = ()
 
     def digest(self) -> str:
-        """Names everything: files, commands, product, graph and board. Independent of the order files were added in."""
+        """Names everything: files, commands, steps, product, graph and board. Independent of the order files were added in."""
         return _digest(_head(self), {name: _bytes(data) for name, data in self.files.items()})
 
     def write(self, root: Path) -> Path:
         """Puts the project on disk whole or not at all; replaces an older project, refuses any other folder.
 
-        What the user added to the folder stays; a generated file that the user edited is refused, not lost.
+        What the user added to the folder stays, and what vendors' tools made; a generated file that the user edited is
+        refused, not lost. Where the very project is there already, nothing is written: their folders may be large.
         """
         for name in self.files:
             _check_name(self.name, name)
@@ -94,6 +112,8 @@ class Project:
                 str(root), "exists and is not a bitwright project", "choose another folder or remove it"
             )
         kept = _users_files(root, self.files) if old else []
+        if old and _manifest(root)["digest"] == self.digest() and all((root / name).is_file() for name in self.files):
+            return root
         try:
             root.parent.mkdir(parents=True, exist_ok=True)
             fresh = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
@@ -142,16 +162,8 @@ class Image:
 
 def build(root: Path, tools: Tools, progress: Progress | None = None) -> Image:
     """Runs the commands of the project at `root` and measures the product. Shows a failing command and what it said."""
-    manifest = _manifest(root)
-    head = {key: manifest[key] for key in _HEAD}
+    manifest, digest = on_disk(root)
     commands = tuple(tuple(command) for command in manifest["commands"])
-    try:
-        files = {name: (root / name).read_bytes() for name in manifest["files"]}
-    except OSError as error:
-        raise ToolchainError(
-            str(root), f"{Path(str(error.filename)).name} cannot be read", "emit the project again"
-        ) from None
-    digest = _digest(head, files)
     product = root / manifest["product"]
     for i, command in enumerate(commands):
         argv = resolve(command, tools, digest)
@@ -162,6 +174,26 @@ def build(root: Path, tools: Tools, progress: Progress | None = None) -> Image:
         raise ToolchainError(str(root), f"the commands did not make {manifest['product']}", "read what they said")
     made_with = versions(commands, tools)
     return Image(product, manifest["graph_digest"], digest, manifest["board"], sizes(product), made_with)
+
+
+def on_disk(root: Path) -> tuple[dict[str, Any], str]:
+    """The manifest of the project at `root`, and the digest of what lies there now."""
+    manifest = _manifest(root)
+    try:
+        files = {name: (root / name).read_bytes() for name in manifest["files"]}
+    except OSError as error:
+        raise ToolchainError(
+            str(root), f"{Path(str(error.filename)).name} cannot be read", "emit the project again"
+        ) from None
+    return manifest, _digest({key: manifest[key] for key in _HEAD}, files)
+
+
+def steps(manifest: Mapping[str, Any]) -> tuple[Step, ...]:
+    """The steps that a manifest names."""
+    lists = ("arguments", "makes", "needs")
+    found: list[dict[str, Any]] = manifest["steps"]
+    values = [{key: tuple(v) if key in lists else v for key, v in step.items()} for step in found]
+    return tuple(Step(**cast(dict[str, Any], step)) for step in values)
 
 
 def resolve(command: Sequence[str], tools: Tools, digest: str) -> tuple[str, ...]:
@@ -246,14 +278,15 @@ def _text(data: bytes, at: int) -> str:
     return data[at : data.index(b"\0", at)].decode()
 
 
-_HEAD = ("format", "name", "graph_digest", "board", "commands", "product")
+_HEAD = ("format", "name", "graph_digest", "board", "commands", "product", "steps")
 
 
 def _head(project: Project) -> dict[str, Any]:
     commands = [list(command) for command in project.commands]
-    return dict(
-        zip(_HEAD, (FORMAT, project.name, project.graph_digest, project.board, commands, project.product), strict=True)
-    )
+    # as JSON gives it back: lists, and a report's kinds in one order
+    made = json.loads(json.dumps([asdict(step) for step in project.steps], sort_keys=True))
+    head = (FORMAT, project.name, project.graph_digest, project.board, commands, project.product, made)
+    return dict(zip(_HEAD, head, strict=True))
 
 
 def _bytes(data: str | bytes) -> bytes:

@@ -89,19 +89,19 @@ def outputs(console: Console, graph: Graph, values: Mapping[str, Any], written: 
 
 def boards(console: Console, found: Sequence[Board]) -> None:
     """`bitwright boards`: those with a processor, then those with gates."""
-    right = ("clock", "flash bytes", "RAM bytes")
-    rows = table("board", "core", *right, "link", "part", right=right, wrap=("part",))
+    sizes = ("clock", "flash bytes", "RAM bytes")
+    rows = table("board", "core", *sizes, "link", "part", right=sizes, wrap=("part",))
     for b in found:
         if not b.fpga:
             rows.add_row(b.name, b.core, _mhz(b.clock_hz), f"{b.flash_bytes:,}", f"{b.ram_bytes:,}", b.link, b.part)
     console.print(rows)
-    right = ("clock", "LUTs", "FFs", "DSPs", "BRAM kbit", "URAMs")
-    rows = table("board", "tool", *right, "top", "link", "part", right=right, wrap=("part",))
+    gates = ("clock", "LUTs", "FFs", "DSPs", "BRAM kbit", "URAMs")
+    rows = table("board", "tool", *gates, "top", "link", "part", right=gates, wrap=("part",))
     for b in found:
         if b.fpga:
             f = b.fpga
-            sizes = (f.luts, f.ffs, f.dsps, f.brams * f.bram_bits // 1024, f.urams)
-            counts = [f"{n:,}" if n else "" for n in sizes]
+            numbers = (f.luts, f.ffs, f.dsps, f.brams * f.bram_bits // 1024, f.urams)
+            counts = [f"{n:,}" if n else "" for n in numbers]
             rows.add_row(b.name, f.tool, _mhz(f.core_clock_hz), *counts, f.top, b.link, b.part)
     if rows.row_count:
         console.print()

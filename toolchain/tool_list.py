@@ -23,19 +23,37 @@ class Spec:
     distribution: str = ""
     """The Python package that is the tool, or that ships it as `shipped`."""
     shipped: str = ""
+    variable: str = ""
+    """Of the environment, where the name itself makes no good one."""
     overlay: str = ""
     """Folder under the environment's prefix for a package that must not be in site-packages."""
 
     @property
     def env(self) -> str:
         """The environment variable that holds the program's path; empty for a Python package."""
-        return re.sub(r"[^A-Z0-9]", "_", self.name.upper()) if self.programs else ""
+        return self.variable or (re.sub(r"[^A-Z0-9]", "_", self.name.upper()) if self.programs else "")
 
 
 def _extra(name: str) -> str:
     return f"pip install 'bitwright[{name}]'"
 
 
+def _vendor(
+    name: str, needed_for: str, how: str, version: str = "--version", without: str = "", variable: str = ""
+) -> Spec:
+    """A vendor's tool: large, licensed, and put on PATH by a script of its own."""
+    without = without or "projects are emitted and simulated in C"
+    return Spec(name, needed_for, without, how, programs=(name,), version_args=(version,), variable=variable)
+
+
+_VITIS = "source settings64.sh of Vitis 2023.2 or newer, often /tools/Xilinx/Vitis/VERSION/settings64.sh"
+_VIVADO = "source settings64.sh of Vivado, often /tools/Xilinx/Vivado/VERSION/settings64.sh"
+_VIVADO_HLS = "source settings64.sh of Vivado 2020.1 or older, often /tools/Xilinx/Vivado/2020.1/settings64.sh"
+_INTEL_HLS = "source init_hls.sh of the Intel HLS compiler, often /opt/intelFPGA_pro/VERSION/hls/init_hls.sh"
+_QUARTUS = "put quartus/bin of Quartus Prime on PATH, often /opt/intelFPGA_pro/VERSION/quartus/bin"
+_ONEAPI = "source setvars.sh of oneAPI 2024.2 or 2025.0, the last with FPGAs, often /opt/intel/oneapi/setvars.sh"
+_CATAPULT = "put bin of Catapult's MGC_HOME on PATH"
+_SHLS = "put SmartHLS/bin of Libero SoC on PATH, often /usr/local/microchip/Libero_SoC_VERSION/SmartHLS/bin"
 _FRAMEWORK = "saved models are read all the same"
 TOOLS: dict[str, Spec] = {
     spec.name: spec
@@ -60,6 +78,13 @@ TOOLS: dict[str, Spec] = {
             "zig compiles it; no sanitizers",
             "apt-get install gcc libc6-dev",
             programs=("gcc", "cc", "clang"),
+        ),
+        Spec(
+            "host-cxx",
+            "C simulation of HLS projects",
+            "zig compiles it",
+            "apt-get install g++",
+            programs=("g++", "c++", "clang++"),
         ),
         Spec(
             "zig",
@@ -134,6 +159,16 @@ TOOLS: dict[str, Spec] = {
         ),
         Spec("torch", "training, live Brevitas models", _FRAMEWORK, _extra("brevitas"), distribution="torch"),
         Spec("brevitas", "training, live Brevitas models", _FRAMEWORK, _extra("brevitas"), distribution="brevitas"),
+        _vendor("vitis-run", "synthesis of hls4ml tool Vitis", _VITIS),
+        _vendor("vivado_hls", "synthesis of hls4ml tools Vivado and VivadoAccelerator", _VIVADO_HLS, "-version"),
+        _vendor("vivado", "place and route, and bitstreams of AMD FPGAs", _VIVADO, "-version"),
+        _vendor("i++", "synthesis of hls4ml tool Quartus", _INTEL_HLS, variable="INTEL_HLS"),
+        _vendor("quartus_sh", "place and route of Intel FPGAs", _QUARTUS),
+        _vendor("icpx", "synthesis of hls4ml tool oneAPI", _ONEAPI),
+        _vendor("catapult", "synthesis of hls4ml tool Catapult", _CATAPULT, "-version"),
+        _vendor("shls", "synthesis of hls4ml tool Libero", _SHLS, "-v"),
+        _vendor("cmake", "synthesis of hls4ml tool oneAPI", "apt-get install cmake"),
+        _vendor("make", "synthesis of hls4ml tools oneAPI and Quartus", "apt-get install make"),
         Spec("hls4ml", "boards whose backend is 'hls4ml'", "all other boards", _extra("hls4ml"), distribution="hls4ml"),
     )
 }

@@ -22,7 +22,7 @@ from toolchain.tool_list import TOOLS, Spec
 if TYPE_CHECKING:
     from rich.console import Console
 
-Kind = Literal["host", "arm", "riscv"]
+Kind = Literal["host", "host-cxx", "arm", "riscv"]
 Family = Literal["gcc", "clang"]
 
 
@@ -162,7 +162,12 @@ CORES: dict[str, _Core] = {
         ("-target", "riscv32-freestanding-none", "-mcpu=generic_rv32+m+a+c+zicsr", "-mabi=ilp32"),
     ),
 }
-_GCC: dict[Kind, str] = {"host": "host-cc", "arm": "arm-none-eabi-gcc", "riscv": "riscv64-unknown-elf-gcc"}
+_GCC: dict[Kind, str] = {
+    "host": "host-cc",
+    "host-cxx": "host-cxx",
+    "arm": "arm-none-eabi-gcc",
+    "riscv": "riscv64-unknown-elf-gcc",
+}
 # Freestanding, yet with built-ins: else every 4-byte memcpy is a call. zig's clang inlines them only with -fhosted.
 _BARE: dict[Family, tuple[str, ...]] = {"gcc": ("-ffreestanding", "-fbuiltin"), "clang": ("-fhosted",)}
 
@@ -175,18 +180,18 @@ def compiler(kind: Kind, core: str = "host", family: Family | None = None) -> Co
     """
     if core not in CORES:
         raise ToolchainError(f"core {core!r}", f"is none of {', '.join(CORES)}", nearest(core, CORES))
-    if CORES[core].kind != kind:
+    if CORES[core].kind != kind.removesuffix("-cxx"):
         raise ToolchainError(f"core {core!r}", f"is compiled by kind {CORES[core].kind!r}, not {kind!r}")
     name = _GCC[kind]
     if os.environ.get(TOOLS[name].env):
         require(name)  # an override that leads nowhere is a mistake, not a reason to take another compiler
     gcc, zig = find(name), find("zig")
     if gcc.path is not None:
-        own: Family = "clang" if kind == "host" and "clang" in _says(gcc.path, ("--version",)) else "gcc"
+        own: Family = "clang" if kind in ("host", "host-cxx") and "clang" in _says(gcc.path, ("--version",)) else "gcc"
         if family in (None, own):
             return _compiler((gcc.path,), CORES[core].gcc, kind, own, gcc)
     if zig.path is not None and family != "gcc":
-        return _compiler((zig.path, "cc"), CORES[core].zig, kind, "clang", zig)
+        return _compiler((zig.path, "c++" if kind == "host-cxx" else "cc"), CORES[core].zig, kind, "clang", zig)
     if family == "clang":
         require("zig")
     other = "" if family == "gcc" else f", or {zig.how_to_get}"
@@ -194,8 +199,9 @@ def compiler(kind: Kind, core: str = "host", family: Family | None = None) -> Co
 
 
 def _compiler(argv: tuple[str, ...], arch: tuple[str, ...], kind: Kind, family: Family, tool: Tool) -> Compiler:
-    bare = () if kind == "host" else _BARE[family]
-    link = () if kind == "host" else ("-nostdlib", "-lgcc")  # zig takes -lgcc to mean its own compiler-rt
+    hosted = kind in ("host", "host-cxx")
+    bare = () if hosted else _BARE[family]
+    link = () if hosted else ("-nostdlib", "-lgcc")  # zig takes -lgcc to mean its own compiler-rt
     return Compiler(argv, (*arch, *bare), link, family, tool.version or "unknown")
 
 

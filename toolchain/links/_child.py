@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from toolchain.errors import MissingToolError, ToolchainError
 
@@ -41,7 +42,15 @@ def die_with_parent() -> Callable[[], None] | None:
 class Child:
     """A process and the socket that is its serial line."""
 
-    def __init__(self, where: str, argv: Sequence[str], own: socket.socket, theirs: socket.socket, stdio: bool) -> None:
+    def __init__(
+        self,
+        where: str,
+        argv: Sequence[str],
+        own: socket.socket,
+        theirs: socket.socket,
+        stdio: bool,
+        folder: Path | None = None,
+    ) -> None:
         self.where, self._socket = where, own
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
         try:
@@ -52,6 +61,7 @@ class Child:
                 stderr=self._log.fileno(),
                 pass_fds=() if stdio else (theirs.fileno(),),
                 preexec_fn=die_with_parent(),
+                cwd=folder,
             )
         except OSError as error:
             own.close()

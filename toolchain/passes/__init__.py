@@ -1,4 +1,4 @@
-"""Passes refine a graph and plan how it runs. PIPELINE is their order; `run` checks the graph after each."""
+"""Passes refine a graph and plan how it runs. PIPELINE and HLS_PIPELINE are their orders; `run` checks the graph after each."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ if TYPE_CHECKING:
     from toolchain.boards import Board
 
 Pass = Callable[[Graph, Plan, "Board | None"], tuple[Graph, Plan]]
+Pipeline = tuple[tuple[Pass, str], ...]
 
-PIPELINE: tuple[tuple[Pass, str], ...] = (
+PIPELINE: Pipeline = (
     (dead.run, "first: what nobody reads must cost nothing in any later choice"),
     (fusion.run, "before the arena: what is never stored takes no room there"),
     (arena.run, "last: offsets hold only for the final set of stored tensors"),
 )
+HLS_PIPELINE: Pipeline = ((dead.run, "an op that nobody reads would be a circuit that nobody reads"),)
 
 
-def run(graph: Graph, board: Board | None = None) -> tuple[Graph, Plan]:
-    """The refined graph, which computes the same, and the plan to run it by."""
-    plan = Plan()
-    for step, _reason in PIPELINE:
+def run(graph: Graph, board: Board | None = None, hls: Hls | None = None) -> tuple[Graph, Plan]:
+    """The refined graph, which computes the same, and the plan to run it by; `hls` are choices for an FPGA board."""
+    fpga = board.fpga if board is not None else None
+    plan = Plan() if fpga is None else Plan(hls=hls or Hls(tool=fpga.tool))
+    for step, _reason in PIPELINE if fpga is None else HLS_PIPELINE:
         graph, plan = step(graph, plan, board)
         check(graph)
     return graph, plan
 
 
-__all__ = ["PIPELINE", "Hls", "Plan", "run"]
+__all__ = ["HLS_PIPELINE", "PIPELINE", "Hls", "Plan", "run"]
