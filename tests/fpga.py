@@ -64,13 +64,17 @@ def board(clocks_per_bit: int = FAST) -> Board:
 
 @functools.cache
 def refined(name: str, io: str) -> tuple[Graph, Plan]:
-    graph, plan = passes.run(GRAPHS[name](), None)
-    return graph, dataclasses.replace(plan, hls=Hls(io=io))
+    return passes.run(GRAPHS[name](), board(), Hls(io=io))
 
 
 @functools.cache
 def _scratch() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="bitwright-fpga-")
+
+
+def model(name: str) -> bitstream.Model:
+    """The network by the C back end."""
+    return bitstream.Model(model_files(*passes.run(GRAPHS[name](), None), "native")[0])
 
 
 @functools.cache
@@ -79,8 +83,7 @@ def image(name: str, io: str, clocks_per_bit: int = FAST) -> Image:
         pytest.skip("verilator is missing")
     graph, plan = refined(name, io)
     on = board(clocks_per_bit)
-    model, _ = model_files(graph, plan, on.name)
-    made = bitstream.simulation_project(graph, plan, on, model)
+    made = bitstream.simulation_project(graph, plan, on, model(name))
     return made.build(Path(_scratch().name) / f"{name}-{io}-{clocks_per_bit}")
 
 

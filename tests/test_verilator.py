@@ -19,7 +19,6 @@ import pytest
 from tests import fpga
 from tests.graphs import inputs_for
 from toolchain import boards, firmware, layout, measurement, reference
-from toolchain.backends.c import model_files
 from toolchain.errors import ToolchainError
 from toolchain.links import Link, open_link
 from toolchain.links.verilator import VerilatorLink
@@ -138,10 +137,9 @@ def test_measure_gives_no_count() -> None:
 
 def test_requests_are_answered_as_the_firmware_answers_them(line: VerilatorLink) -> None:
     """A thousand random requests, right and wrong, to the design and to the C firmware of the same tensors."""
-    graph, plan = fpga.refined("two_inputs", "io_parallel")
+    graph, _ = fpga.refined("two_inputs", "io_parallel")
     native = boards.load("native")
-    model, _ = model_files(graph, plan, "native")
-    made = firmware.project(native, "two_inputs", graph.digest(), model)
+    made = firmware.project(native, "two_inputs", graph.digest(), fpga.model("two_inputs").files)
     twin = made.build(Path(fpga._scratch().name) / "native")
     rng = random.Random(3)
     refused: dict[int, int] = {}

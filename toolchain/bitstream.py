@@ -46,6 +46,18 @@ class Network:
     outputs: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Model:
+    """The network of a simulation, behind model.h and model_debug.h: files by name in the project, which of them are compiled,
+    and how. The defaults are those of the C back end's model.c."""
+
+    files: Mapping[str, str | bytes]
+    sources: tuple[str, ...] = ("model.c",)
+    includes: tuple[str, ...] = (".",)
+    compiler: str = "{compiler:host:host}"
+    flags: tuple[str, ...] = ("-std=c99", "-O2")
+
+
 def files(graph: Graph, plan: Plan, board: Board, network: Network) -> dict[str, str]:
     """Every file around the C++ of the network: name in the project -> text. The C++ itself lies in hls/firmware."""
     if board.fpga is None or board.fpga.top != "artix":
@@ -65,42 +77,35 @@ def files(graph: Graph, plan: Plan, board: Board, network: Network) -> dict[str,
     return dict(sorted(made.items()))
 
 
-def simulation_project(
-    graph: Graph,
-    plan: Plan,
-    board: Board,
-    model_files: Mapping[str, str],
-    latency: int = 100,
-) -> Project:
+def simulation_project(graph: Graph, plan: Plan, board: Board, model: Model, latency: int = 100) -> Project:
     """The same Verilog top around a stand-in for the HLS core, built by Verilator: a program that takes a terminal.
 
-    `model_files` are the network in C behind model.h and model_debug.h, by name in the project. THIS IS THE PLACE TO SWAP
-    the C back end's model.c for hls4ml's own C++: any .c and .cpp files that offer these two headers will do. `latency` is
-    the stand-in's, to prove the counter with, and no figure of the network.
+    What the stand-in computes with is `model`, which IS THE PLACE TO SWAP the C back end's model.c for hls4ml's own C++.
+    `latency` is the stand-in's, to prove the counter with, and no figure of the network.
     """
     hls = _hls(plan)
-    made = {f"verilog/{name}": _template(f"verilog/{name}") for name in _verilog(board, hls)}
+    made: dict[str, str | bytes] = {f"verilog/{name}": _template(f"verilog/{name}") for name in _verilog(board, hls)}
     for name in ("core.c", "core.h", "simulation.cpp"):
         made[f"sim/{name}"] = _template(f"verilog/sim/{name}")
     made["sim/bitwright_top.sv"] = _template(f"verilog/sim/{'stream' if hls.stream else 'parallel'}/bitwright_top.sv")
     made["verilog/design.vh"] = design_vh(graph, plan, board, latency)
     made["sim/design.h"] = design_h(graph, plan, board)
-    made |= model_files
-    return Project(
-        graph.name, dict(sorted(made.items())), _simulation_commands(made), "simulation", graph.digest(), board.name
-    )
+    verilog = sorted(name for name in made if name.endswith((".v", ".sv")))
+    made |= model.files
+    commands = _simulation_commands(model, verilog)
+    return Project(graph.name, dict(sorted(made.items())), commands, "simulation", graph.digest(), board.name)
 
 
-def _simulation_commands(names: Sequence[str] | Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
-    """The C and C++ of the network by their compilers, then Verilator, which links all."""
-    objects: list[str] = []
+def _simulation_commands(model: Model, verilog: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """The network by its compiler, then Verilator, which links all."""
+    includes = tuple(f"-I{folder}" for folder in ("sim", *model.includes))
     commands: list[tuple[str, ...]] = []
-    for name in sorted(n for n in names if n.endswith((".c", ".cpp")) and n != "sim/simulation.cpp"):
-        made = name.rpartition(".")[0].replace("/", "_") + ".o"
-        standard = "-std=c99" if name.endswith(".c") else "-std=c++11"
-        commands.append(("{compiler:host:host}", standard, "-O2", "-I.", "-Isim", "-c", name, "-o", made))
+    commands.append(("{compiler:host:host}", "-std=c99", "-O2", *includes, "-c", "sim/core.c", "-o", "sim/core.o"))
+    objects = ["../sim/core.o"]
+    for name in model.sources:
+        made = f"sim/{name.rpartition('.')[0].replace('/', '_')}.o"
+        commands.append((model.compiler, *model.flags, *includes, "-c", name, "-o", made))
         objects.append(f"../{made}")
-    verilog = sorted(n for n in names if n.endswith((".v", ".sv")))
     # -Wno-fatal: a newer Verilator may know new warnings; what ours says of the templates is tested
     verilator: tuple[str, ...]
     verilator = ("{tool:verilator}", "--cc", "--exe", "--build", "-j", "1", "-O3", "--x-assign", "fast", "-Wno-fatal")

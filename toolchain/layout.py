@@ -85,11 +85,6 @@ def functions(graph: Graph, plan: Plan) -> tuple[Function, ...]:
     return tuple(Function(k, g) for k, g in enumerate(running))
 
 
-def whole(graph: Graph) -> Function:
-    """The network as one op, as a design of gates runs it."""
-    return Function(0, graph.ops)
-
-
 def is_alias(chain: tuple[Op, ...], plan: Plan) -> bool:
     """Whether a chain is a Reshape whose input and output are the same memory."""
     op = chain[0]

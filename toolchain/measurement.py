@@ -173,8 +173,7 @@ def measure(
     if exact and link.count_kind != "none":
         profile = session.profile()
         per_op = [link.to_count(p.ticks, p.interrupts, hello) - link.to_count(p.overhead, 0, hello) for p in profile]
-    # a design of gates is one op to the protocol; firmware has a function for each
-    functions = layout.functions(refined, plan) if board.fpga is None else (layout.whole(refined),)
+    functions = layout.functions(refined, plan)
     return Measurement(
         board=board.name,
         graph=graph.digest(),

@@ -1,6 +1,6 @@
 # Vivado: our Verilog, the HLS core's Verilog and the board's pins, to a bitstream that met its timing.
 #   vivado -mode batch -source bitstream.tcl -tclargs PROJECT_DIGEST
-# Reports go to reports/, the bitstream to design.bit. Anything wrong ends with exit code 1 and one line that says what.
+# Reports go to reports/, the bitstream to nn_board.bit. Anything wrong ends with exit code 1 and one line that says what.
 source [file join [file dirname [file normalize [info script]]] design.tcl]
 
 proc fail {what} {
@@ -65,4 +65,4 @@ foreach {kind option} {setup -setup hold -hold} {
         fail "timing is not met: the worst $kind slack is $slack ns at $design(clock_ns) ns; see reports/timing.rpt"
     }
 }
-write_bitstream -force design.bit
+write_bitstream -force nn_board.bit

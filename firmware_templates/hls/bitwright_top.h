@@ -1,5 +1,5 @@
-// The stored integers of a tensor (little endian, one after another) to and from hls4ml's types. A stored integer is the
-// raw bits of the hardware's type, sign extended to whole bytes; nothing is rounded and nothing is scaled here.
+// The stored integers of a tensor (little endian, one after another) to and from hls4ml's types, whose values
+// they are: nothing is rounded and nothing is scaled here.
 #ifndef BITWRIGHT_TOP_H
 #define BITWRIGHT_TOP_H
 
@@ -12,39 +12,30 @@
 #include "hls_stream.h"
 #endif
 
+// The network's types hold the stored integers as their values; they may be wider than the storage, and signed otherwise.
 template <class T, int BITS, bool SIGNED> struct bw_stored;
 
 template <class T, int BITS> struct bw_stored<T, BITS, true> {
     static T get(const ap_uint<BITS> &stored) {
 #pragma HLS INLINE
-        ap_int<BITS> narrow = stored;
-        ap_int<T::width> raw = narrow;
-        T value;
-        value.range(T::width - 1, 0) = raw.range(T::width - 1, 0);
-        return value;
+        ap_int<BITS> integer = stored;
+        return T(integer);
     }
     static ap_uint<BITS> put(const T &value) {
 #pragma HLS INLINE
-        ap_int<T::width> raw;
-        raw.range(T::width - 1, 0) = value.range(T::width - 1, 0);
-        ap_int<BITS> wide = raw;
-        return ap_uint<BITS>(wide);
+        ap_int<BITS> integer(value);
+        return ap_uint<BITS>(integer);
     }
 };
 
 template <class T, int BITS> struct bw_stored<T, BITS, false> {
     static T get(const ap_uint<BITS> &stored) {
 #pragma HLS INLINE
-        ap_uint<T::width> raw = stored;
-        T value;
-        value.range(T::width - 1, 0) = raw.range(T::width - 1, 0);
-        return value;
+        return T(stored);
     }
     static ap_uint<BITS> put(const T &value) {
 #pragma HLS INLINE
-        ap_uint<T::width> raw;
-        raw.range(T::width - 1, 0) = value.range(T::width - 1, 0);
-        return ap_uint<BITS>(raw);
+        return ap_uint<BITS>(value);
     }
 };
 

@@ -41,6 +41,7 @@ class VerilatorLink(Link):
                 stdout=self._log.fileno(),
                 stderr=self._log.fileno(),
                 pass_fds=(master,),
+                cwd=image.path.resolve().parent,  # hls4ml's C++ reads its constants from the project's folder
                 preexec_fn=die_with_parent(),
             )
         except OSError as error:
