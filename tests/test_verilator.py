@@ -302,6 +302,10 @@ def test_a_frame_that_comes_during_an_answer_is_lost_whole() -> None:
             assert first.type == 0x81
             assert rest == []
             assert ask(link, 3, struct.pack("<HIH", 0, 0, 5)).payload == b"\1\2\3\4\5"
+        # what began while the design was busy is no frame, though all the rest of it comes later and is right
+        assert [f.type for f in answers(link, hello + b"\x55" * 20, until=0.2)] == [0x81]
+        assert answers(link, encode(Frame(6, 2, b""))[1:], until=0.2) == []
+        assert ask(link, 6).type == 0x86
         (first, second) = answers(link, hello + b"\0" * 150 + encode(Frame(6, 2, b"")), until=0.3)
         assert (first.type, second) == (0x81, Frame(0x86, 2, b""))
 

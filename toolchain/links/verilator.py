@@ -10,6 +10,7 @@ import os
 import pty
 import subprocess
 import tempfile
+import time
 import tty
 from collections.abc import Sequence
 
@@ -20,6 +21,7 @@ from toolchain.links._child import die_with_parent
 from toolchain.links.serial import SerialLink
 from toolchain.project import Image
 
+LOOK_S = 0.2  # between two looks whether the simulation still runs
 TERMINAL_BAUD = 115_200  # of a pseudo-terminal, where it means nothing
 
 
@@ -66,13 +68,20 @@ class VerilatorLink(Link):
             raise self._ended(error) from None
 
     def recv(self, n: int, timeout_s: float) -> bytes:
-        try:
-            data = self._serial.recv(n, timeout_s)
-        except ToolchainError as error:
-            raise self._ended(error) from None
-        if not data and self._process.poll() is not None:  # this end keeps the terminal open, so nothing hangs up
-            raise self._ended(None)
-        return data
+        """This end keeps the terminal open, so nothing hangs up when the simulation ends: it is looked after."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            ended = self._process.poll() is not None
+            try:
+                data = self._serial.recv(n, max(0.0, min(LOOK_S, deadline - time.monotonic())))
+            except ToolchainError as error:
+                raise self._ended(error) from None
+            if data:
+                return data
+            if ended:
+                raise self._ended(None)
+            if time.monotonic() >= deadline:
+                return b""
 
     def _ended(self, error: ToolchainError | None) -> ToolchainError:
         code = self._process.poll()

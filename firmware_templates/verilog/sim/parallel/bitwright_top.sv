@@ -32,8 +32,13 @@ module bitwright_top (
 
     wire begins = ap_start && bw_in_ap_vld && !running && !ap_rst;
     wire last = running ? clocks == latency && inferences != hangs : begins && latency == 0;
-    // what is not valid is wrong on purpose
-    assign bw_out = last ? (latency == 0 ? answer(bw_in) : result) : {`NN_OUT_BYTES{8'hA5}};
+    always_comb begin
+        bw_out = {`NN_OUT_BYTES{8'hA5}}; // what is not valid is wrong on purpose
+        if (last && running)
+            bw_out = result;
+        else if (last) // not in a ?: of which both sides would be computed, at every clock
+            bw_out = answer(bw_in);
+    end
     assign bw_out_ap_vld = last;
     assign ap_done = last;
     assign ap_ready = last; // as of a core that is not pipelined
