@@ -59,6 +59,7 @@ NATIVE = {
     ),
     "gcc": Native(("gcc", "libc6-dev"), "tests that compile for the host use zig; those of UBSan and ASan are skipped"),
     "g++": Native(("g++",), "tests of the C simulation of HLS projects are skipped"),
+    "verilator": Native(("verilator", "make"), "tests of the FPGA design at its pins are skipped"),
     "fashion-mnist": Native(
         ("dataset-fashion-mnist",),
         "its models in examples/zoo cannot be trained anew; tests of that are skipped",

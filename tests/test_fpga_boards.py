@@ -163,7 +163,11 @@ def test_every_number_needs_its_source(key: str) -> None:
 
 # The boards themselves
 
-GATES = {name: board for name in boards.names() if (board := boards.load(name)).fpga and not board.image_of}
+GATES = {
+    name: board
+    for name in boards.names()
+    if (board := boards.load(name)).fpga and not (board.image_of or board.emulated)
+}
 NAMED = {
     "pynq_z2", "zcu102", "kv260", "arty_a7_35", "arty_a7_100", "basys3", "alveo_u250", "de10_nano", "arria10_kit", "polarfire_kit",
 }  # fmt: skip

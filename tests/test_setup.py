@@ -91,10 +91,11 @@ def test_without_root_it_says_what_is_skipped_and_why() -> None:
             "no riscv64-unknown-elf-gcc: tests of GCC's RV32 firmware are skipped; zig's run",
             "no gcc: tests that compile for the host use zig; those of UBSan and ASan are skipped",
             "no g++: tests of the C simulation of HLS projects are skipped",
+            "no verilator: tests of the FPGA design at its pins are skipped",
             "no fashion-mnist: its models in examples/zoo cannot be trained anew; tests of that are skipped",
             "to have them, as root: apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm "
             "qemu-system-misc gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf gcc libc6-dev g++ "
-            "dataset-fashion-mnist",
+            "verilator make dataset-fashion-mnist",
         ],
     )
 

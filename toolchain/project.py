@@ -43,10 +43,22 @@ class Compiler(Protocol):
     def version(self) -> str: ...
 
 
+class Tool(Protocol):
+    """What `tools.require(name)` answers."""
+
+    @property
+    def path(self) -> str | None: ...
+
+    @property
+    def version(self) -> str | None: ...
+
+
 class Tools(Protocol):
     """The part of toolchain.tools that building needs."""
 
     def compiler(self, kind: str, core: str) -> Compiler: ...
+
+    def require(self, name: str) -> Tool: ...
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,8 @@ class Project:
     """Files (text or bytes, by relative name), the commands that build them, and the file they make.
 
     An argument of a command may be a placeholder: `{compiler:KIND:CORE}` and `{link:KIND:CORE}` stand for several
-    arguments of this machine's compiler; `{project_digest}`, anywhere in one, for the digest of this project.
+    arguments of this machine's compiler, `{tool:NAME}` for the path of a tool of tool_list.py; `{project_digest}`, anywhere
+    in one, for the digest of this project.
     """
 
     name: str
@@ -198,19 +211,23 @@ def resolve(command: Sequence[str], tools: Tools, digest: str) -> tuple[str, ...
             what, kind, core = argument[1:-1].split(":")
             compiler = tools.compiler(kind, core)
             argv += [*compiler.argv, *compiler.flags] if what == "compiler" else compiler.link
+        elif argument.startswith("{tool:") and argument.endswith("}"):
+            argv.append(str(tools.require(argument[6:-1]).path))
         else:
             argv.append(argument.replace("{project_digest}", digest))
     return tuple(argv)
 
 
 def versions(commands: Iterable[Sequence[str]], tools: Tools) -> dict[str, str]:
-    """The compilers that these commands call, for the record."""
+    """The compilers and tools that these commands call, for the record."""
     found = {}
     for argument in sorted({argument for command in commands for argument in command}):
         if argument.startswith("{compiler:"):
             compiler = tools.compiler(*argument[1:-1].split(":")[1:])
             name = Path(compiler.argv[0]).name
             found[" ".join([name, *compiler.argv[1:]])] = compiler.version
+        elif argument.startswith("{tool:"):
+            found[argument[6:-1]] = tools.require(argument[6:-1]).version or "unknown"
     return found
 
 

@@ -125,6 +125,13 @@ TOOLS: dict[str, Spec] = {
             distribution="pyelftools",
         ),
         Spec(
+            "verilator",
+            "simulated FPGA boards verilator_*",
+            "FPGA projects are emitted and simulated in C",
+            "apt-get install verilator g++ make",
+            programs=("verilator",),
+        ),
+        Spec(
             "openocd",
             "flashing STM32 and Pico boards over a debug probe",
             "the image is built; flash it with your own tool",
