@@ -23,8 +23,8 @@ INCLUDES = {
         "hls/firmware/nnet_utils",
     ),
 }  # as hls4ml's own build_lib.sh
-COMPILER = "{compiler:host-cxx:host}"
 PRODUCT = "csim/model"
+SOURCES = ("csim/model.cpp", f"hls/firmware/{PROJECT}.cpp")
 WEIGHTS = '-DWEIGHTS_DIR="hls/firmware/weights"'  # relative: the link runs the program in the project's folder
 
 
@@ -40,13 +40,17 @@ def files(graph: Graph, written: Written, chosen: HlsTool, stream: bool, banner:
 
 
 def command(chosen: HlsTool) -> tuple[str, ...]:
-    """One command; a C++ compiler takes the firmware's C as C++ (g++) or as C (zig), and model.h suits both."""
+    """One command. The firmware's C is taken as C++, which it is too."""
     c_files = sorted(f"csim/{name}" for name in (*FIRMWARE, "process.c") if name.endswith(".c"))
-    cpp_files = ("csim/model.cpp", f"hls/firmware/{PROJECT}.cpp")
-    includes = [f"-I{folder}" for folder in ("csim", *INCLUDES[chosen.types])]
+    includes, compiler, flags = compilation(chosen)
     digest = '-DPROJECT_DIGEST="{project_digest}"'
-    warn = ("-w",)  # hls4ml's headers and the emulated types are not ours to mend
-    return (COMPILER, "-O1", *warn, *includes, WEIGHTS, digest, *c_files, *cpp_files, "-o", PRODUCT)
+    return (compiler, *flags, *(f"-I{folder}" for folder in includes), digest, *c_files, *SOURCES, "-o", PRODUCT)
+
+
+def compilation(chosen: HlsTool) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+    """Include folders, compiler and flags of SOURCES."""
+    # -w: hls4ml's headers and the emulated types are not ours to mend
+    return ("csim", *INCLUDES[chosen.types]), "{compiler:host-cxx:host}", ("-O1", "-w", WEIGHTS)
 
 
 def _fields(tensors: tuple[Tensor, ...], prefix: str) -> list[str]:
