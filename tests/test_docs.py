@@ -287,7 +287,8 @@ def test_the_fpga_tutorial_runs(tmp_path: Path) -> None:
         missing = command.endswith("# code 3")
         said[command] = tutorial.run(command.removesuffix("# code 3").rstrip(), code=3 if missing else 0)
     estimated = tutorial.json("estimate.json")
-    assert estimated["latency_us"] <= 20
+    assert estimated["total"]["latency_us"] <= 20
+    assert estimated["label"] == "modelled"
     for name in ("csim.json", "simulated.json"):
         measured = tutorial.json(name)
         assert measured["bit_exact"] is True
@@ -295,7 +296,7 @@ def test_the_fpga_tutorial_runs(tmp_path: Path) -> None:
     assert tutorial.json("csim.json")["accuracy"] == tutorial.json("csim.json")["reference_accuracy"] > 0.95
     assert sum(text.startswith("exact on csim") for text in said.values()) == 3
     manifest = tutorial.json("design/bitwright.json")
-    assert [step["name"] for step in manifest["steps"]] == ["csynth", "cosim", "core", "bitstream"]
+    assert [step["name"] for step in manifest["steps"]] == ["csynth", "cosim", "ip", "bitstream"]
     assert {"hls/firmware/network.cpp", "verilog/nn_top.v", "bitstream.tcl", "board.xdc"} <= set(manifest["files"])
 
 
