@@ -402,7 +402,7 @@ def build(arguments: argparse.Namespace) -> int:
         arguments, {**data, **image.sizes, **({"resources": [f.as_json() for f in figures]} if figures else {})}
     )
     if arguments.json != "-":
-        report.resources(console, figures, board) if figures else report.image(console, image, board)
+        report.resources(console, figures, board, image) if figures else report.image(console, image, board)
     return 0
 
 

@@ -173,7 +173,9 @@ def synthesize(
         raise ToolchainError(str(out), what, "this is a fault of the toolchain; nothing was synthesized")
     figures = synthesis.run(Path(out), project.steps, board, lambda what, done: progress(what, (1 + done) / 2))
     testbench.check(Path(out))
-    return project.unbuilt(Path(out)), figures
+    bits = [made for step in project.steps for made in step.makes if made.endswith((".bit", ".sof"))]
+    loaded = project.unbuilt(Path(out))
+    return (replace(loaded, path=Path(out) / bits[-1]) if bits else loaded), figures
 
 
 def measure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,7 +123,7 @@ def image(console: Console, image: Image, board: Board) -> None:
     console.print(", ".join(told) or f"{image.sizes['flash_bytes']:,} bytes")
 
 
-def resources(console: Console, found: Sequence[Resources], board: Board) -> None:
+def resources(console: Console, found: Sequence[Resources], board: Board, image: Image) -> None:
     """`bitwright build` for an FPGA: what the vendor's reports say, each row with what its figures are."""
     assert board.fpga is not None
     columns = ("luts", "ffs", "dsps", "brams", "urams")
@@ -132,6 +133,10 @@ def resources(console: Console, found: Sequence[Resources], board: Board) -> Non
         spans = [_span(row.latency_cycles), _span(row.initiation_interval)]
         rows.add_row(row.label, *numbers, _mhz(row.fmax_hz or 0), *spans)
     console.print(rows)
+    if image.path.suffix == ".bit":
+        console.print(f"bitstream {image.path} for {board.name}")
+        if board.flash_command:
+            console.print("to load it: " + shlex.join(part.format(image=image.path) for part in board.flash_command))
 
 
 def _of(used: int | None, room: int) -> str:
