@@ -120,4 +120,4 @@ def test_every_stored_tensor_can_be_read(bench: Bench, digits: Graph, images: An
             got = np.frombuffer(session.read(slot.index, slot.bytes), stored_dtype(slot))
             assert_array_equal(got, known[slot.name][0].ravel(), err_msg=slot.name)
             read += 1
-    assert read >= 4
+    assert read >= (2 if plan.hls else 4)  # a circuit keeps its inputs and outputs, and nothing between
