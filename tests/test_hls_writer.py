@@ -290,3 +290,17 @@ def test_a_stream_is_copied_seven_times_at_most() -> None:
     with pytest.raises(UnsupportedError) as error:
         writer.write(lowering.lower(b.graph(), stream=True), hls.choices("Vitis", "io_stream"), "xc7a35t", CLOCK)
     assert str(error.value) == "%x: is read 8 times, and hls4ml copies a stream 7 times at most; use io_parallel"
+
+
+def test_what_hls4ml_raises_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import hls4ml.model.graph
+
+    def refuse(*_: object) -> object:
+        raise ValueError("Cannot do\n  this")
+
+    monkeypatch.setattr(hls4ml.model.graph.ModelGraph, "from_layer_list", refuse)
+    with pytest.raises(UnsupportedError) as error:
+        writer.write(lowering.lower(dense([[1]]), stream=False), hls.choices("Vitis", "io_parallel"), "xc7a35t", CLOCK)
+    assert str(error.value) == (
+        "hls4ml Vitis: does not take this network: Cannot do this; use another --hls, --io or --strategy, and report it"
+    )

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from toolchain import data
 from toolchain.errors import MissingToolError, UnsupportedError
 
-from .layers import KERNELS, Int, Layer, Network
+from . import checks
+from .layers import KERNELS, Layer, Network
 from .tools import tool
 
 if TYPE_CHECKING:
@@ -52,13 +53,13 @@ class Written:
 
 def write(network: Network, hls: Hls, part: str, clock_hz: int, board: str = "") -> Written:
     """The project of a network; ToolchainError where hls4ml would not do as told."""
-    _copies(network, hls)
+    checks.before(network, hls)
     with _alone() as hls4ml:
         _register(hls4ml, tool(hls.tool).templates or hls.tool)
         with tempfile.TemporaryDirectory(prefix="bitwright-hls-") as scratch:
             root = Path(scratch) / "hls"
             model = _model(hls4ml, network, hls, part, clock_hz, board, str(root))
-            _check(network, model, hls)
+            checks.after(network, model, hls)
             _set_fifo_depths(network, model, hls)
             hls4ml.writer.get_writer(hls.tool).write_hls(model)
             files = _captured(root)
@@ -118,7 +119,15 @@ def _model(hls4ml: Any, network: Network, hls: Hls, part: str, clock_hz: int, bo
         "LayerName": {layer.name: _layer_config(layer, hls) for layer in network.layers},
     }
     layers = [_as_hls4ml(layer) for layer in network.layers]
-    return hls4ml.model.graph.ModelGraph.from_layer_list(config, layers, list(network.inputs), list(network.outputs))
+    try:
+        return hls4ml.model.graph.ModelGraph.from_layer_list(
+            config, layers, list(network.inputs), list(network.outputs)
+        )
+    except Exception as error:  # hls4ml raises plain Exceptions for what it does not do
+        what = f"does not take this network: {' '.join(str(error).split()) or type(error).__name__}"
+        raise UnsupportedError(
+            f"hls4ml {hls.tool}", what, "use another --hls, --io or --strategy, and report it"
+        ) from None
 
 
 def _period(clock_hz: int) -> float:
@@ -216,54 +225,6 @@ def _constants(network: Network, family: str) -> str:
             values = ", ".join(_literal(v) if abs(v) >= 1 << 31 else str(v) for v in table.values)
             lines.append(f"{table.type.cpp(family)} {_table_name(layer, key)}[{len(table.values)}] = {{{values}}};")
     return "\n".join([*lines, "", "#endif", ""])
-
-
-def _check(network: Network, model: Any, hls: Hls) -> None:
-    """That hls4ml made what it was told: its silent failures, as refusals."""
-    found = {layer.name: layer for layer in model.get_layers()}
-    for layer in network.layers:
-        made = found.get(layer.name) or found.get(f"repack_{layer.name}")
-        at = f"hls4ml, layer {layer.name} (%{layer.op})"
-        if made is None:
-            raise UnsupportedError(at, "was dropped or replaced by hls4ml", f"use another hls tool than {hls.tool}")
-        _check_type(at, "its result", made.get_output_variable().type.precision, layer.result)
-        if layer.types and not str(made.get_attr("strategy")).startswith("distributed"):
-            for key in ("weight", "bias"):
-                weights = made.weights.get(
-                    "depthwise" if f"{key}_data" == "weight_data" and "depthwise_data" in layer.attributes else key
-                )
-                if weights is not None:
-                    _check_type(at, f"its {key}", weights.type.precision, layer.types[key])
-            _check_type(at, "its accumulator", made.get_attr("accum_t").precision, layer.types["accum"])
-            wanted = hls.reuse_factor.get(layer.op, hls.reuse_factor.get("", 1))
-            if int(made.get_attr("reuse_factor")) != wanted:
-                what = f"has reuse_factor {wanted}, which hls4ml replaces by {made.get_attr('reuse_factor')}"
-                raise UnsupportedError(at, what, f"ask for {made.get_attr('reuse_factor')}")
-    inplace = ("InputLayer", "Input", "Reshape")
-    for made in found.values():
-        if made.class_name not in inplace and not made.get_attr("function_cpp"):
-            what = f"has no template in hls4ml's {hls.tool} and would be left out of the C++ without a word"
-            raise UnsupportedError(f"hls4ml, layer {made.name} ({made.class_name})", what, "use Vitis or Vivado")
-    names = [v.name for layer in found.values() for v in layer.get_variables()]
-    assert len({n.lower() for n in names}) == len(names), names
-
-
-def _check_type(at: str, what: str, precision: Any, wanted: Int) -> None:
-    got = (precision.width, bool(precision.signed), getattr(precision, "fractional", 0))
-    if got != (wanted.bits, wanted.signed, 0):
-        raise UnsupportedError(at, f"{what} became {precision} in hls4ml, must be {wanted.hls}", "report this model")
-
-
-COPIES = 7
-
-
-def _copies(network: Network, hls: Hls) -> None:
-    """hls4ml's Clone makes up to seven copies of a stream."""
-    read = [name for layer in network.layers for name in layer.inputs] + list(network.outputs)
-    for layer in network.layers:
-        if hls.io == "io_stream" and read.count(layer.name) > COPIES:
-            what = f"is read {read.count(layer.name)} times, and hls4ml copies a stream {COPIES} times at most"
-            raise UnsupportedError(f"%{layer.op}", what, "use io_parallel")
 
 
 FLOOR = 2  # tokens of a stream between an op and what this back end puts before it: a chain needs no more
