@@ -76,6 +76,12 @@ def write(network: Network, hls: Hls, part: str, clock_hz: int, board: str = "")
     files["firmware/nnet_utils/nn_kernels.h"] = (templates / "nn_kernels.h").read_text(encoding="utf-8")
     types = (templates / f"nn_types_{chosen.types}.h").read_text(encoding="utf-8")
     files["firmware/nnet_utils/nn_types.h"] = types
+    if chosen.types == "catapult":
+        # hls4ml's convolutions need what this header defines, also where no kernel of ours includes it
+        name = "firmware/parameters.h"
+        mark = "// hls-fpga-machine-learning insert includes\n"
+        assert str(files[name]).count(mark) == 1, "hls4ml's parameters.h has another form"
+        files[name] = str(files[name]).replace(mark, f'{mark}#include "nnet_utils/nn_types.h"\n')
     return Written(dict(sorted(files.items())), ports[0], ports[1], constants)
 
 
