@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from toolchain import data
 from toolchain.errors import MissingToolError, UnsupportedError
 
+from .bench import exact
 from .layers import KERNELS, Int, Layer, Network
 from .tools import tool
 
@@ -53,6 +54,7 @@ class Written:
 def write(network: Network, hls: Hls, part: str, clock_hz: int, board: str = "") -> Written:
     """The project of a network; ToolchainError where hls4ml would not do as told."""
     _copies(network, hls)
+    _adders(network, hls)
     with _alone() as hls4ml:
         _register(hls4ml, tool(hls.tool).templates or hls.tool)
         with tempfile.TemporaryDirectory(prefix="bitwright-hls-") as scratch:
@@ -62,6 +64,9 @@ def write(network: Network, hls: Hls, part: str, clock_hz: int, board: str = "")
             _set_fifo_depths(network, model, hls)
             hls4ml.writer.get_writer(hls.tool).write_hls(model)
             files = _captured(root)
+            bench = f"{PROJECT}_test.cpp"
+            if bench in files:  # for Quartus there is none where there are several outputs
+                files[bench] = exact(str(files[bench]))
             ports = [
                 tuple(Port(v.name, v.type.name, network.layer(name)) for v, name in zip(found, names, strict=True))
                 for found, names in (
@@ -137,11 +142,14 @@ def _layer_config(layer: Layer, hls: Hls) -> dict[str, Any]:
     adders = "distributed_arithmetic" in hls.strategy.values()  # da4ml's generator takes fixed point alone
     config: dict[str, Any] = {"Precision": {key: value.fixed if adders else value.hls for key, value in types.items()}}
     mac = bool(layer.types)
-    strategy = hls.strategy.get(layer.op, hls.strategy.get("", "Latency")) if mac else "Latency"
     return config | {
         "ReuseFactor": hls.reuse_factor.get(layer.op, hls.reuse_factor.get("", 1)) if mac else 1,
-        "Strategy": strategy,
+        "Strategy": _strategy(layer, hls) if mac else "Latency",
     }
+
+
+def _strategy(layer: Layer, hls: Hls) -> str:
+    return hls.strategy.get(layer.op, hls.strategy.get("", "Latency"))
 
 
 def _as_hls4ml(layer: Layer) -> dict[str, Any]:
@@ -270,6 +278,16 @@ def _copies(network: Network, hls: Hls) -> None:
         if hls.io == "io_stream" and read.count(layer.name) > COPIES:
             what = f"is read {read.count(layer.name)} times, and hls4ml copies a stream {COPIES} times at most"
             raise UnsupportedError(f"%{layer.op}", what, "use io_parallel")
+
+
+def _adders(network: Network, hls: Hls) -> None:
+    """da4ml, which writes the adders of distributed arithmetic, keeps weights as float32 and rounds what that cannot hold."""
+    for layer in network.layers:
+        if layer.types and _strategy(layer, hls) == "distributed_arithmetic":
+            weight = next(v for key, v in layer.attributes.items() if key in ("weight_data", "depthwise_data"))
+            if (weight.astype("float32") != weight).any():
+                what = "has weights beyond 2**24, which da4ml keeps as float32 and would round"
+                raise UnsupportedError(f"%{layer.op}", what, "use strategy Latency or Resource")
 
 
 FLOOR = 2  # tokens of a stream between an op and what this back end puts before it: a chain needs no more
