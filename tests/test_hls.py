@@ -17,9 +17,9 @@ from tests import graphs, hls, qkeras_env
 from toolchain import flow
 from toolchain.backends.hls4ml.lowering import lower
 from toolchain.errors import UnsupportedError
-from toolchain.ir import Graph, QType, parse
+from toolchain.ir import Graph, QType, Tensor, parse
 from toolchain.ir.builder import GraphBuilder
-from toolchain.ir.ops import Rounding
+from toolchain.ir.ops import Concat, Rounding
 
 FULL = bool(os.environ.get("BITWRIGHT_FULL"))
 IOS = ("io_parallel", "io_stream")
@@ -105,7 +105,12 @@ def window_networks() -> list[Graph]:
                     y = b.depthwise_conv2d(x, b.const("w", rng.integers(-8, 8, (kh, kw, 2)), ONE), None, "y", strides)
                 b.output(y)
                 found.append(b.graph())
-    return found
+    b = GraphBuilder("wider")  # one tensor joined with nothing, in a type of more bits
+    x = b.input("x", (2, 3), QType(4, True, ONE))
+    y = Tensor("y", x.shape, QType(8, True, ONE))
+    b.ops.append(Concat((x,), y, 0))
+    b.output(y)
+    return [*found, b.graph()]
 
 
 @pytest.mark.parametrize(("tool", "io"), [(tool, "io_stream") for tool in TOOLS])
@@ -113,6 +118,17 @@ def test_windows_of_every_shape(tool: str, io: str) -> None:
     parts = window_networks()
     samples = hls.split([graphs.inputs_for(g, 30, 1) for g in parts])
     found = hls.simulated(hls.joined(parts), hls.choices(tool, io), samples)
+    assert found.bit_exact, found.first_difference
+
+
+def test_catapults_arrays() -> None:
+    """Its kernel for depthwise convolutions takes every stride for 1; its convolutions need our types also where no kernel is ours."""
+    b = GraphBuilder("catapult")
+    rng = np.random.default_rng(6)
+    x = b.input("x", (7, 5, 2), QType(4, True, ONE))
+    b.output(b.depthwise_conv2d(x, b.const("w", rng.integers(-8, 8, (3, 2, 2)), ONE), None, "y", (2, 3)))
+    b.output(b.conv2d(x, b.const("v", rng.integers(-8, 8, (3, 2, 2, 2)), ONE), None, "z", (1, 2)))
+    found = hls.simulated(b.graph(), hls.choices("Catapult", "io_parallel"), graphs.inputs_for(b.graph(), 40, 2))
     assert found.bit_exact, found.first_difference
 
 

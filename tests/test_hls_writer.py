@@ -304,3 +304,87 @@ def test_what_hls4ml_raises_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
     assert str(error.value) == (
         "hls4ml Vitis: does not take this network: Cannot do this; use another --hls, --io or --strategy, and report it"
     )
+
+
+def test_a_stream_that_nobody_reads_is_refused() -> None:
+    """It would fill up, and the design would wait for ever."""
+    b = GraphBuilder("unread")
+    x, _ = b.input("x", (4, 2), QType(4, True, ONE)), b.input("spare", (4, 2), QType(4, True, ONE))
+    b.output(b.add(x, x, "y"))
+    assert lowering.lower(b.graph(), stream=False).inputs == ("in0", "in1")
+    with pytest.raises(UnsupportedError) as error:
+        lowering.lower(b.graph(), stream=True)
+    assert str(error.value) == (
+        "input %spare: is read by no op, and a stream that nobody reads fills up and blocks the design; "
+        "use io_parallel, or leave it out of the model"
+    )
+
+
+def test_weights_beyond_float32_are_refused_for_distributed_arithmetic() -> None:
+    choice = hls.choices("Vitis", "io_parallel", "distributed_arithmetic")
+    network = lowering.lower(dense([[1, (1 << 24) + 1]]), stream=False)
+    with pytest.raises(UnsupportedError) as error:
+        writer.write(network, choice, "xc7a35t", CLOCK)
+    what = "has weights beyond 2**24, which da4ml keeps as float32 and would round"
+    assert str(error.value) == f"%y: {what}; use strategy Latency or Resource"
+    writer.write(network, hls.choices("Vitis", "io_parallel"), "xc7a35t", CLOCK)
+
+
+@pytest.mark.parametrize(
+    ("board_name", "tool_name", "io", "strategy", "bits"),
+    [
+        ("csim", "Vitis", "io_stream", "", 62),  # more than a double holds
+        ("csim", "Vitis", "io_parallel", "distributed_arithmetic", 30),  # fixed point, which prints six digits
+        ("pynq_z2", "VivadoAccelerator", "io_parallel", "", 30),  # elements of AXI streams
+    ],
+)
+def test_hls4mls_test_bench_says_integers(
+    board_name: str, tool_name: str, io: str, strategy: str, bits: int, tmp_path: Path
+) -> None:
+    """Compiled and run as the vendor's C simulation would be: every digit of what goes in and out is the reference's."""
+    b = GraphBuilder("bench")
+    x = b.input("x", (2, 3), QType(bits, True, ONE))
+    b.output(b.dense(x, b.const("w", [[1, 0, -1], [0, 1, 0]], ONE), None, "y"))
+    graph, board = b.graph(), boards.load(board_name)
+    refined, plan = passes.run(graph, board, hls.choices(tool_name, io, strategy))
+    project = backend.emit(refined, plan, board)
+    root = replace(project, files={**project.files, **testbench.files(refined)}).write(tmp_path / "p")
+    sources = sorted(p.name for p in (root / "hls/firmware").glob("network*.cpp"))
+    argv = ["-w", "-I.", "-Ifirmware/ap_types", '-DWEIGHTS_DIR="firmware/weights"', "-o", "bench", "network_test.cpp"]
+    argv += [f"firmware/{name}" for name in sources]
+    subprocess.run([tools.require("host-cxx").path or "", *argv], cwd=root / "hls", check=True)
+    subprocess.run(["./bench"], cwd=root / "hls", check=True, stdout=subprocess.DEVNULL)
+    assert testbench.check(root) == testbench.LOGS[:1]
+
+
+def test_logs_are_compared_as_integers(tmp_path: Path) -> None:
+    """2**60 and 2**60 + 1 are one float."""
+    b = GraphBuilder("wide")
+    x = b.input("x", (1,), QType(62, True, ONE))
+    b.output(b.add(x, x, "y"))
+    for name, text in testbench.files(b.graph()).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    values = (tmp_path / testbench.OUTPUTS).read_text().split()
+    place = max(range(len(values)), key=lambda k: abs(int(values[k])))
+    wrong = [*values[:place], str(int(values[place]) + 1), *values[place + 1 :]]
+    for log in testbench.LOGS:
+        (tmp_path / log).write_text(" ".join(wrong))
+        with pytest.raises(ToolchainError, match=f"sample {place}, value 0 is {wrong[place]}, the reference says"):
+            testbench.check(tmp_path)
+        (tmp_path / log).write_text(" ".join(values))
+    assert testbench.check(tmp_path) == testbench.LOGS
+
+
+def test_a_network_of_several_outputs_has_no_test_bench_of_intels() -> None:
+    """hls4ml writes none, and its Makefile compiles it all the same."""
+    b = GraphBuilder("two")
+    x = b.input("x", (3,), QType(4, True, ONE))
+    b.output(b.add(x, x, "sum"))
+    b.output(b.sub(x, x, "difference"))
+    with pytest.raises(UnsupportedError) as error:
+        flow.emit(b.graph(), "de10_nano")
+    assert str(error.value) == (
+        "two: has 2 outputs, and hls4ml writes Quartus a test bench for 1, without which it builds nothing; "
+        "join the outputs in the model, or take a board of another maker"
+    )

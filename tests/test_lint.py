@@ -29,6 +29,13 @@ def dense(n_in: int = 12, n_out: int = 10, weight: int = 1) -> Graph:
     return m.done(m.act(m.b.dense(x, m.b.const("w", np.full((n_out, n_in), weight)), None, "acc")))
 
 
+def dense_at_positions() -> Graph:
+    """hls4ml's Conv1D by 1."""
+    m = Maker()
+    x = m.input(3, 6)
+    return m.done(m.act(m.b.dense(x, m.b.const("w", np.ones((4, 6), int)), None, "acc")))
+
+
 def conv(size: int = 6, channels: int = 2) -> Graph:
     m = Maker()
     return m.done(m.conv(m.input(size, size, channels), same=False))
@@ -99,6 +106,10 @@ FINDINGS: dict[str, tuple[Graph, Hls, list[str]]] = {
     "out_of_bounds": (
         conv(), Hls(strategy=RESOURCE, reuse_factor={"": 36}),
         ["error: conv2d %acc: reuse_factor is 36, must be at most 18 in io_parallel, where hls4ml's convolution reads out of bounds; choose 18, or io_stream"],
+    ),
+    "out_of_bounds_by_a_dense": (
+        dense_at_positions(), Hls(strategy=RESOURCE, reuse_factor={"": 12}),
+        ["error: dense %acc: reuse_factor is 12, must be at most 6 in io_parallel, where hls4ml's convolution reads out of bounds; choose 6, or io_stream"],
     ),
     "nothing_shared": (
         dense(), Hls(strategy=RESOURCE),

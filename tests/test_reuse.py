@@ -11,7 +11,7 @@ from tests.test_streams import NAMED, Maker, branched
 from toolchain import boards, estimate, folding, lint
 from toolchain.errors import ToolchainError
 from toolchain.ir import Graph, QType
-from toolchain.ir.ops import Mac
+from toolchain.ir.ops import Dense, Mac
 from toolchain.passes.plan import Hls
 from toolchain.passes.reuse import choose
 
@@ -72,6 +72,16 @@ def test_a_target_is_met_and_no_factor_can_be_raised(io: str) -> None:
         seen.add(tuple(factors(graph, found).values()))
     assert len(seen) >= 4
     assert max(f[0] for f in seen) == (36 if io == "io_parallel" else 36 * 8)  # beyond n_in only in streams
+
+
+def test_a_dense_over_positions_is_a_convolution_and_shares_no_more_than_one_can() -> None:
+    m = Maker()
+    y = m.b.dense(m.input(3, 6), m.b.const("w", np.ones((4, 6), int)), None, "acc")
+    assert y.shape == (3, 4)
+    (op,) = m.b.ops
+    assert isinstance(op, Dense)
+    assert folding.choices(op, stream=False) == [1, 2, 3, 6]
+    assert folding.choices(op, stream=True) == [1, 2, 3, 6, 12, 24]
 
 
 @pytest.mark.parametrize("io", ["io_parallel", "io_stream"])

@@ -11,14 +11,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from toolchain import boards, project, synthesis, vendor_steps
+from toolchain import boards, flow, project, synthesis, vendor_steps
 from toolchain.boards import Board
 from toolchain.errors import MissingToolError, ToolchainError
+from toolchain.ir import QType
+from toolchain.ir.builder import GraphBuilder
 from toolchain.project import Project, Step
 from toolchain.resources import Resources
 from toolchain.tool_list import TOOLS
@@ -503,6 +506,7 @@ def test_the_command_lines_of_the_message_do_what_the_steps_do(desk: Desk) -> No
 
 STOPPED = """
 import sys
+from fractions import Fraction
 from pathlib import Path
 from tests.test_synthesis import board_of, made_of
 from toolchain import synthesis
@@ -721,3 +725,22 @@ def test_hls4mls_own_script_does_what_the_step_says(tmp_path: Path, tool: str, s
     assert [line for line in lines if line.split(" ")[0].endswith("_design")] == PARTS[step]
     assert ("open_project -reset net_prj" in lines) == (step == "csynth")
     assert ("INFO: Test PASSED" in lines) == ("simulated" in lines) == (step == "cosim")
+
+
+def test_answers_of_the_cosimulation_are_compared(desk: Desk) -> None:
+    """A step that ended well and left no log of them is no proof."""
+    pytest.importorskip("hls4ml")
+    b = GraphBuilder("small")
+    x = b.input("x", (3,), QType(4, True, Fraction(1)))
+    b.output(b.add(x, x, "y"))
+    board = boards.load("arty_a7_35")
+    desk.set("FAKE_FAIL", "vitis-run:nolog")
+    with pytest.raises(ToolchainError) as error:
+        flow.synthesize(b.graph(), board, desk.root, samples=2)
+    assert str(error.value) == (
+        f"{desk.root}: no log of the cosimulation in hls/tb_data, so that nothing is known of the circuit's answers; "
+        "delete logs/cosim.done and build again"
+    )
+    desk.remove("FAKE_FAIL")
+    (desk.root / "logs" / "cosim.done").unlink()
+    flow.synthesize(b.graph(), board, desk.root, samples=2)

@@ -172,7 +172,10 @@ def synthesize(
         what = f"C simulation differs from the reference: {found.first_difference}"
         raise ToolchainError(str(out), what, "this is a fault of the toolchain; nothing was synthesized")
     figures = synthesis.run(Path(out), project.steps, board, lambda what, done: progress(what, (1 + done) / 2))
-    testbench.check(Path(out))
+    compared = testbench.check(Path(out))
+    if any(step.name == "cosim" for step in project.steps) and not compared:
+        what = f"no log of the cosimulation in {Path(testbench.LOGS[0]).parent}, so that nothing is known of the circuit's answers"
+        raise ToolchainError(str(out), what, "delete logs/cosim.done and build again")
     bits = [made for step in project.steps for made in step.makes if made.endswith((".bit", ".sof"))]
     loaded = project.unbuilt(Path(out))
     return (replace(loaded, path=Path(out) / bits[-1]) if bits else loaded), figures

@@ -48,6 +48,11 @@ def mult_size(op: ops.Mac) -> tuple[int, int]:
     return taps * op.input.shape[-1], out
 
 
+def by_positions(op: ops.Mac) -> bool:
+    """Whether hls4ml's kernel is a convolution: so is a Dense over more than one position."""
+    return not isinstance(op, ops.Dense) or len(op.input.shape) > 1
+
+
 def products(op: ops.Mac) -> int:
     """Multiplications of one output position."""
     n_in, n_out = mult_size(op)
@@ -60,6 +65,6 @@ def choices(op: ops.Mac, stream: bool) -> list[int]:
     beyond n_in: hls4ml 1.3.0, run: most outputs of a 3x3 convolution wrong, and no message; docs/fpga_cost.md)."""
     n_in, n_out = mult_size(op)
     found = valid(n_in, n_out)
-    if not stream and not isinstance(op, ops.Dense):
+    if not stream and by_positions(op):
         found = [rf for rf in found if rf <= n_in]
     return [rf for rf in found if ceil(products(op) / rf) <= UNROLL_LIMIT] or found[-1:]

@@ -129,7 +129,7 @@ def _reuse(op: Mac, hls: Hls) -> Iterator[Finding]:
             ERROR,
             f"{what}; choose {told} (hls4ml would take {folding.replaced_by(valid, reuse):,} in silence)",
         )
-    elif used == "Resource" and reuse > n_in and not hls.stream and not isinstance(op, ops.Dense):
+    elif used == "Resource" and reuse > n_in and not hls.stream and folding.by_positions(op):
         if hls.tool.startswith(AMD_TOOLS):
             what = f"reuse_factor is {reuse:,}, must be at most {n_in:,} in io_parallel, where hls4ml's convolution reads out of bounds"
             yield Finding(where(op), ERROR, f"{what}; choose {n_in:,}, or io_stream")

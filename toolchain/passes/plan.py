@@ -50,11 +50,17 @@ class Hls:
         return self.io == "io_stream"
 
     def strategy_of(self, op: Op) -> str:
-        return self.strategy.get(op.output.name, self.strategy.get("", "Latency"))
+        return self.strategy_at(op.output.name)
+
+    def strategy_at(self, output: str) -> str:
+        return self.strategy.get(output, self.strategy.get("", "Latency"))
 
     def reuse(self, op: Op) -> int:
         """Multiplications per multiplier and per position."""
-        return self.reuse_factor.get(op.output.name, self.reuse_factor.get("", 1))
+        return self.reuse_at(op.output.name)
+
+    def reuse_at(self, output: str) -> int:
+        return self.reuse_factor.get(output, self.reuse_factor.get("", 1))
 
     def parts(self) -> dict[str, object]:
         """Every choice as what JSON can hold."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from toolchain import __version__
-from toolchain.errors import ToolchainError
+from toolchain.errors import ToolchainError, UnsupportedError
 from toolchain.ir import Graph
 from toolchain.passes.plan import Plan
 
@@ -47,6 +47,9 @@ def emit(graph: Graph, plan: Plan, board: Board) -> Project:
     files["csim/board.h"] = _board_header(board)
     steps: tuple[Step, ...] = ()
     if board.link != "csim":
+        if f"hls/{PROJECT}_test.cpp" not in files:
+            what = f"has {len(graph.outputs)} outputs, and hls4ml writes {hls.tool} a test bench for 1, without which it builds nothing"
+            raise UnsupportedError(graph.name, what, "join the outputs in the model, or take a board of another maker")
         files |= vendor_steps.files(chosen.name)
         steps = vendor_steps.steps(chosen.name, PROJECT, board)
         if "bitstream" in vendor_steps.stages(chosen.name, board):

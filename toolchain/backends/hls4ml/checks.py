@@ -20,12 +20,20 @@ WITHOUT_CODE = ("InputLayer", "Input", "Reshape")  # layers that rightly have no
 
 
 def before(network: Network, hls: Hls) -> None:
-    """What hls4ml would answer with a traceback."""
+    """What hls4ml would answer with a traceback, and what da4ml, which writes distributed arithmetic, rounds: it keeps float32."""
     read = [name for layer in network.layers for name in layer.inputs] + list(network.outputs)
     for layer in network.layers:
         if hls.stream and read.count(layer.name) > COPIES:
             what = f"is read {read.count(layer.name)} times, and hls4ml copies a stream {COPIES} times at most"
             raise UnsupportedError(f"%{layer.op}", what, "use io_parallel")
+        weight = layer.attributes.get("weight_data", layer.attributes.get("depthwise_data"))
+        if (
+            hls.strategy_at(layer.op) == "distributed_arithmetic"
+            and weight is not None
+            and (weight.astype("float32") != weight).any()
+        ):
+            what = "has weights beyond 2**24, which da4ml keeps as float32 and would round"
+            raise UnsupportedError(f"%{layer.op}", what, "use strategy Latency or Resource")
 
 
 def after(network: Network, model: Any, hls: Hls) -> None:
@@ -38,7 +46,7 @@ def after(network: Network, model: Any, hls: Hls) -> None:
         _type(at, "its result", made.get_output_variable().type.precision, layer.result)
         if not layer.types:
             continue
-        wanted, got = hls.reuse_factor.get(layer.op, hls.reuse_factor.get("", 1)), int(made.get_attr("reuse_factor"))
+        wanted, got = hls.reuse_at(layer.op), int(made.get_attr("reuse_factor"))
         if got != wanted:
             raise UnsupportedError(at, f"has reuse_factor {wanted}, which hls4ml replaces by {got}", f"ask for {got}")
         if str(made.get_attr("strategy")) == "distributed_arithmetic":

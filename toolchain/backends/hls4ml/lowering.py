@@ -30,6 +30,8 @@ def lower(graph: Graph, stream: bool, depthwise: bool = True) -> Network:
             "InputLayer", [], shape, Int.of(tensor.qtype), attributes={"input_shape": list(shape)}
         )
     inputs = tuple(v.layer for v in values.values())
+    if stream:
+        _all_read(graph)
     for k, op in enumerate(graph.ops):
         _axes(where(op), op.output)
         b.begin(f"op{k}_{ops.kind(op)}", op.output.name)
@@ -44,6 +46,15 @@ def lower(graph: Graph, stream: bool, depthwise: bool = True) -> Network:
             value = moves.copy(b, value, value.shape)
         outputs.append(value.layer)
     return Network(tuple(b.layers), inputs, tuple(outputs))
+
+
+def _all_read(graph: Graph) -> None:
+    """A stream that nobody empties fills up, and whoever feeds it waits for ever: in a circuit at the second inference or so."""
+    read = {t.name for op in graph.ops for t in ops.inputs_of(op)} | {t.name for t in graph.outputs}
+    for tensor in graph.inputs:
+        if tensor.name not in read:
+            what = "is read by no op, and a stream that nobody reads fills up and blocks the design"
+            raise UnsupportedError(f"input %{tensor.name}", what, "use io_parallel, or leave it out of the model")
 
 
 def _axes(at: str, tensor: Tensor) -> None:

@@ -78,10 +78,10 @@ def reshape(b: Builder, op: ops.Reshape, x: Value, free: bool) -> Value:
     return copy(b, x, op.output.shape)
 
 
-def copy(b: Builder, x: Value, shape: tuple[int, ...]) -> Value:
-    """The same elements in another shape, made anew."""
+def copy(b: Builder, x: Value, shape: tuple[int, ...], result: Int | None = None) -> Value:
+    """The same elements in another shape, made anew, in the type `result` where they are to be stored wider."""
     numbers = elements(x.shape) | {"out_channels": shape[-1]}
-    return b.add("NnReshape", [x], shape, x.type, numbers=numbers)
+    return b.add("NnReshape", [x], shape, result or x.type, numbers=numbers)
 
 
 def merge(b: Builder, op: ops.Add | ops.Sub | ops.Multiply, name: str, args: list[Value]) -> Value:
@@ -106,7 +106,7 @@ def concat(b: Builder, op: ops.Concat, args: list[Value]) -> Value:
             numbers |= {"first_tokens": inner[0] // channels[0], "second_tokens": inner[1] // channels[1]}
         result = Int.of(op.output.qtype)
         found = b.add("NnConcat", [found, nxt], shape, result, "" if k == len(args) else f"of{k}", numbers=numbers)
-    return found if len(args) > 1 else copy(b, found, found.shape)
+    return found if len(args) > 1 else copy(b, found, found.shape, Int.of(op.output.qtype))
 
 
 def transpose(b: Builder, op: ops.Transpose, x: Value) -> Value:

@@ -23,7 +23,7 @@ class HlsTool:
     types: str
     strategies: tuple[str, ...] = ("Latency", "Resource")
     templates: str = ""  # the back end whose templates of layers it uses, where they are not its own
-    depthwise: bool = True  # has kernels for depthwise convolutions; else they become convolutions with zeros
+    depthwise: bool = True  # has exact kernels for depthwise convolutions; else they become convolutions with zeros
     refused: str = ""
 
 
@@ -34,7 +34,9 @@ TOOLS = {
         HlsTool("Vivado", "ap", "ap", STRATEGIES),
         HlsTool("VivadoAccelerator", "ap", "ap", templates="Vivado"),
         HlsTool("Quartus", "ac", "quartus", ("Resource",), depthwise=False),
-        HlsTool("Catapult", "ac", "catapult"),
+        # its depthwise_conv_2d_cl of arrays takes every stride for 1 and writes beyond its result, that of streams asserts
+        # that strategy is not Resource
+        HlsTool("Catapult", "ac", "catapult", depthwise=False),
         HlsTool("oneAPI", "ac", "", refused="our kernels have no form for its pipes yet"),
         HlsTool("Libero", "ac", "", refused="hls4ml 1.3.0 leaves the templates of its build script out of its package"),
         HlsTool(

@@ -20,6 +20,7 @@ from toolchain import data
 from toolchain.errors import MissingToolError, UnsupportedError
 
 from . import checks
+from .bench import exact
 from .layers import KERNELS, Layer, Network
 from .tools import tool
 
@@ -63,6 +64,9 @@ def write(network: Network, hls: Hls, part: str, clock_hz: int, board: str = "")
             _set_fifo_depths(network, model, hls)
             hls4ml.writer.get_writer(hls.tool).write_hls(model)
             files = _captured(root)
+            bench = f"{PROJECT}_test.cpp"
+            if bench in files:  # for Quartus there is none where there are several outputs
+                files[bench] = exact(str(files[bench]))
             ports = [
                 tuple(Port(v.name, v.type.name, network.layer(name)) for v, name in zip(found, names, strict=True))
                 for found, names in (
@@ -77,6 +81,12 @@ def write(network: Network, hls: Hls, part: str, clock_hz: int, board: str = "")
     files["firmware/nnet_utils/nn_kernels.h"] = (templates / "nn_kernels.h").read_text(encoding="utf-8")
     types = (templates / f"nn_types_{chosen.types}.h").read_text(encoding="utf-8")
     files["firmware/nnet_utils/nn_types.h"] = types
+    if chosen.types == "catapult":
+        # hls4ml's convolutions need what this header defines, also where no kernel of ours includes it
+        name = "firmware/parameters.h"
+        mark = "// hls-fpga-machine-learning insert includes\n"
+        assert str(files[name]).count(mark) == 1, "hls4ml's parameters.h has another form"
+        files[name] = str(files[name]).replace(mark, f'{mark}#include "nnet_utils/nn_types.h"\n')
     return Written(dict(sorted(files.items())), ports[0], ports[1], constants)
 
 
@@ -114,7 +124,7 @@ def _model(hls4ml: Any, network: Network, hls: Hls, part: str, clock_hz: int, bo
     config = backend.create_initial_config(**options)
     config |= {"OutputDir": root, "ProjectName": PROJECT, "Backend": hls.tool, "Stamp": STAMP}
     config["HLSConfig"] = {
-        # no layer may fall back on this: what does is found by _check
+        # no layer may fall back on this: what does is found by checks.py
         "Model": {"Precision": "ap_fixed<1,1>", "ReuseFactor": 1, "Strategy": "Latency"},
         "LayerName": {layer.name: _layer_config(layer, hls) for layer in network.layers},
     }
@@ -140,10 +150,9 @@ def _layer_config(layer: Layer, hls: Hls) -> dict[str, Any]:
     adders = "distributed_arithmetic" in hls.strategy.values()  # da4ml's generator takes fixed point alone
     config: dict[str, Any] = {"Precision": {key: value.fixed if adders else value.hls for key, value in types.items()}}
     mac = bool(layer.types)
-    strategy = hls.strategy.get(layer.op, hls.strategy.get("", "Latency")) if mac else "Latency"
     return config | {
-        "ReuseFactor": hls.reuse_factor.get(layer.op, hls.reuse_factor.get("", 1)) if mac else 1,
-        "Strategy": strategy,
+        "ReuseFactor": hls.reuse_at(layer.op) if mac else 1,
+        "Strategy": hls.strategy_at(layer.op) if mac else "Latency",
     }
 
 
