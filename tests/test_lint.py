@@ -220,6 +220,20 @@ def test_states_in_a_stream_are_an_error() -> None:
     ]
 
 
+@pytest.mark.parametrize("ends", ["inputs", "outputs"])
+def test_the_accelerator_takes_one_input_and_one_output(ends: str) -> None:
+    m = Maker()
+    x = m.input(6)
+    y = m.b.add(x, m.input(6) if ends == "inputs" else x, "y")
+    graph = m.done(y, *([x] if ends == "outputs" else []))
+    what = (
+        f"has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, hls4ml's VivadoAccelerator takes 1 of each"
+    )
+    hint = "use --hls Vitis or Vivado, which end at the reports, an Artix board, or join the tensors"
+    assert said(graph, Hls(tool="VivadoAccelerator")) == [f"error: graph {graph.name}: {what}; {hint}"]
+    assert said(graph, Hls(tool="Vivado")) == []
+
+
 def test_wide_numbers_do_not_pass_a_double() -> None:
     m = Maker()
     x = m.b.input("x", (2,), QType.of(60, True, 1))

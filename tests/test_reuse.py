@@ -183,3 +183,9 @@ def test_a_target_that_does_not_fit_says_the_fastest_that_does() -> None:
     assert text.endswith(
         f"; the fastest that fits takes {fits:,.3f} us (modelled); allow more time, or choose a larger board"
     )
+
+
+def test_where_nothing_fits_no_more_time_is_asked_for() -> None:
+    with pytest.raises(ToolchainError) as error:
+        choose(net(), board(luts=10), Hls(io="io_stream"), 1e6)
+    assert str(error.value).endswith("; nothing fits, whatever the latency; choose a larger board, or a smaller model")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SPATIAL = (ops.Conv1D, ops.Conv2D, ops.DepthwiseConv2D, ops.MaxPool, ops.SumPool)
 IOS = ("parallel", "stream")
+MOST_REUSE = 2**31 - 1  # hls4ml's reuse_factor is an unsigned int, and the cost model counts cycles in 64 bits
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ def _reuse(text: str | None) -> dict[str, int]:
         if not number.isdecimal() or int(number) < 1:
             what = f"{part.strip()!r}, must be a whole number of 1 or more, or NAME=NUMBER"
             raise ToolchainError("--reuse-factor", what, "as 8 or dense1=8,conv2=4")
+        if int(number) > MOST_REUSE:
+            raise ToolchainError("--reuse-factor", f"{number}, must be at most {MOST_REUSE:,}")
+        if name in found:
+            raise ToolchainError(
+                "--reuse-factor", f"names {repr(name) if name else 'all products'} twice", "leave one out"
+            )
         found[name] = int(number)
     return found
 
@@ -84,12 +91,24 @@ def choose(graph: Graph, board: Board, wishes: Wishes) -> Hls:
     io = f"io_{wishes.io or ('stream' if spatial and not graph.states else 'parallel')}"
     graph, _ = dead.run(graph, Plan(), board)
     _names(graph, wishes.reuse_factor)
+    if wishes.target_latency_us is not None:
+        _left_open(wishes)
     strategy = wishes.strategy or ("Resource" if tool == "Quartus" else None)
     if wishes.target_latency_us is None and (wishes.strategy or wishes.reuse_factor):
         shared = any(n > 1 for n in wishes.reuse_factor.values())
         return Hls(tool, io, {"": strategy or ("Resource" if shared else "Latency")}, wishes.reuse_factor)
     start = Hls(tool, io, {"": strategy} if strategy else {}, wishes.reuse_factor)
     return reuse.choose(graph, board, start, wishes.target_latency_us)
+
+
+def _left_open(wishes: Wishes) -> None:
+    """With a latency the factors are chosen, and the strategy with them: Latency where nothing is shared, else Resource."""
+    if "" in wishes.reuse_factor:
+        what = f"{wishes.reuse_factor['']} for all products leaves nothing to choose for --target-latency-us"
+        raise ToolchainError("--reuse-factor", what, "leave one of the two out, or give it by name, as conv2=4")
+    if wishes.strategy not in (None, "Resource"):
+        what = f"{wishes.strategy.lower()!r} for every product shares nothing, and --target-latency-us chooses what is shared"
+        raise ToolchainError("--strategy", what, "leave one of the two out")
 
 
 def _tool(board: Board, wanted: str | None) -> str:

@@ -49,7 +49,7 @@ class Finding:
 
 def lint(graph: Graph, board: Board, hls: Hls) -> tuple[Finding, ...]:
     """Findings in the order of the ops, then those of the whole graph."""
-    found = [f for op in graph.ops for f in _op(op, hls)]
+    found = [*(f for op in graph.ops for f in _op(op, hls)), *_ends(graph, hls)]
     try:
         found += [*_fifos(graph, hls), *_copies(graph, hls), *_fit(graph, board, hls)]
     except UnsupportedError as error:
@@ -142,6 +142,13 @@ def _types(op: Op) -> Iterator[Finding]:
     if isinstance(op, Mac) and op.weight.tensor.qtype.bits > EXACT_BITS:
         what = f"weights have {op.weight.tensor.qtype.bits} bits, at most {EXACT_BITS} pass hls4ml's double"
         yield Finding(where(op), ERROR, f"{what}; quantize them to fewer bits")
+
+
+def _ends(graph: Graph, hls: Hls) -> Iterator[Finding]:
+    if hls.tool == "VivadoAccelerator" and (len(graph.inputs) != 1 or len(graph.outputs) != 1):
+        what = f"has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, hls4ml's VivadoAccelerator takes 1 of each"
+        hint = "use --hls Vitis or Vivado, which end at the reports, an Artix board, or join the tensors"
+        yield Finding(f"graph {graph.name}", ERROR, f"{what}; {hint}")
 
 
 def _copies(graph: Graph, hls: Hls) -> Iterator[Finding]:

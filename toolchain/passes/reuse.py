@@ -97,13 +97,16 @@ class _Search:
         if found.over():
             try:
                 fits = self.latency(self.fastest_that_fits())
-                told = f"the fastest that fits takes {fits:,.3f} us ({LABEL})"
+                told, hint = (
+                    f"the fastest that fits takes {fits:,.3f} us ({LABEL})",
+                    "allow more time, or choose a larger board",
+                )
             except ToolchainError:
-                told = "nothing fits, whatever the latency"
+                told, hint = "nothing fits, whatever the latency", "choose a larger board, or a smaller model"
             raise ToolchainError(
                 f"board {self.board.name}",
                 f"a latency of {target:,.3f} us needs {self.needs(found)}; {told}",
-                "allow more time, or choose a larger board",
+                hint,
             )
         return pick
 
