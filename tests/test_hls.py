@@ -132,6 +132,17 @@ def test_catapults_arrays() -> None:
     assert found.bit_exact, found.first_difference
 
 
+def test_shared_multipliers_of_a_depthwise_convolution() -> None:
+    """hls4ml's kernel for arrays is empty with strategy Resource."""
+    b = GraphBuilder("shared")
+    x = b.input("x", (6, 5, 2), QType(8, True, ONE))
+    weight = np.random.default_rng(7).integers(-128, 128, (3, 2, 2))
+    b.output(b.depthwise_conv2d(x, b.const("w", weight, ONE), None, "y", (2, 1)))
+    choice = hls.choices("Vitis", "io_parallel", "Resource", reuse_factor={"": 6})
+    found = hls.simulated(b.graph(), choice, graphs.inputs_for(b.graph(), 40, 2))
+    assert found.bit_exact, found.first_difference
+
+
 @pytest.mark.parametrize("least", [-1, -2])
 def test_two_bit_weights(least: int) -> None:
     """hls4ml multiplies by an int<2> without a multiplier, which is right for -1, 0, 1 and wrong for -2."""

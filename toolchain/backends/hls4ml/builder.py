@@ -6,7 +6,7 @@ in lower case and two names that differ in case would share them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +39,8 @@ def elements(shape: Shape) -> dict[str, int]:
 class Builder:
     """Collects layers; `begin` says which op, and which input or output of the graph, the next ones are for."""
 
-    def __init__(self, stream: bool, depthwise: bool) -> None:
-        self.stream, self.depthwise = stream, depthwise
+    def __init__(self, stream: bool, depthwise: bool, shared: Container[str] = ()) -> None:
+        self.stream, self.depthwise, self.shared = stream, depthwise, shared
         self.layers: list[Layer] = []
         self._prefix = self._op = ""
 

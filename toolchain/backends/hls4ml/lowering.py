@@ -5,6 +5,8 @@ One rule: a lowering is equal as integers for every input, or the op is refused 
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from toolchain.errors import UnsupportedError, assert_never
 from toolchain.ir import Graph, Tensor, ops
 from toolchain.ir.ops import where
@@ -14,13 +16,13 @@ from .builder import Builder, Value
 from .layers import Int, Network
 
 
-def lower(graph: Graph, stream: bool, depthwise: bool = True) -> Network:
+def lower(graph: Graph, stream: bool, depthwise: bool = True, shared: Container[str] = ()) -> Network:
     """The network of a graph; `stream` for io_stream, where a tensor is a sequence of tokens of all channels of a position;
-    `depthwise` where hls4ml has kernels for that."""
+    `depthwise` where hls4ml has kernels for that; `shared` are the ops of strategy Resource, by name of their output."""
     if graph.states:
         at, what = f"state %{graph.states[0].input.name}", "is kept between inferences, which hls4ml's networks do not"
         raise UnsupportedError(at, what, "use a board whose back end is 'c'")
-    b = Builder(stream, depthwise)
+    b = Builder(stream, depthwise, shared)
     values: dict[str, Value] = {}
     for k, tensor in enumerate(graph.inputs):
         _axes(f"input %{tensor.name}", tensor)

@@ -41,7 +41,8 @@ def conv(b: Builder, op: ops.Conv1D | ops.Conv2D | ops.DepthwiseConv2D, x: Value
         # hls4ml's streaming convolution is wrong for windows of one row that skip rows: the rows go first
         x, strides = every(b, x, (strides[0], 1), "rows"), (1, strides[1])
     plain = isinstance(op, ops.DepthwiseConv2D) and op.output.channels == op.input.channels and op.dilation == (1, 1)
-    if plain and b.depthwise:
+    # for arrays, hls4ml's depthwise kernel has no form for strategy Resource: an assert(false), nothing at all in a circuit
+    if plain and b.depthwise and (b.stream or op.output.name not in b.shared):
         weight = op.weight.array.astype(object)[..., None]  # [kh, kw, channels, 1]
         attributes = _window_attributes(x.shape, weight.shape[:2], strides, op.output.shape) | {"depth_multiplier": 1}
         return _mac(b, op, "DepthwiseConv2D", x, attributes, weight, weight.sum(axis=(0, 1, 3)))
