@@ -74,3 +74,10 @@ def test_states_are_compared_as_a_stream_too(monkeypatch: pytest.MonkeyPatch) ->
     assert not wrong.bit_exact
     assert wrong.first_difference is not None
     assert (wrong.first_difference.sample, wrong.count) == (1, None)
+
+
+def test_a_name_longer_than_a_file_name_may_be() -> None:
+    b = GraphBuilder("g" * 300)
+    x = b.input("x", (3,), QType.of(4, True, 1))
+    b.output(b.add(x, x, "y"))
+    assert flow.measure(b.graph(), boards.load("native"), np.array([[1, -2, 3]]), runs=1).bit_exact

@@ -206,7 +206,7 @@ def measure(
     values = stored(graph, samples)
     refined, plan = _planned(graph, board, circuit)
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
-        project, folder = _emit(refined, plan, board), out or Path(scratch) / graph.name
+        project, folder = _emit(refined, plan, board), out or Path(scratch) / "project"
         if board.fpga is not None and not board.emulated:
             image = project.unbuilt(project.write(folder))
         else:
