@@ -178,7 +178,7 @@ def test_what_cannot_be_is_refused_by_name() -> None:
     )
     stream = dataclasses.replace(plan, hls=Hls(io="io_stream"))
     assert said(lambda: bitstream.numbers(graph, stream, arty)) == (
-        "two_inputs: its inputs have positions of 5 and 6 bytes, and one stream has words of one width; use io_parallel"
+        "two_inputs: its inputs have positions of 5 and 6 bytes, and one stream has words of one width; use --io parallel"
     )
     assert said(lambda: bitstream.numbers(graph, plan, dataclasses.replace(arty, baud=20_000_000))) == (
         "arty_a7_35: baud 20,000,000 is 5 clocks of 100,000,000 Hz for a bit, 0.0% off; "
@@ -189,12 +189,14 @@ def test_what_cannot_be_is_refused_by_name() -> None:
     )
     wide, _ = passes.run(_wide(4097), None)
     assert said(lambda: bitstream.numbers(wide, Plan(), arty)) == (
-        "wide: a word of its inputs has 32,776 bits, HLS takes 32,768; use io_stream"
+        "wide: a word of its inputs has 32,776 bits, HLS takes 32,768; use --io stream"
     )
     many = GraphBuilder("many")
     for k in range(5):
         many.output(many.lookup(many.input(f"x{k}", (1,), QType(2, False)), QType(2, False), [3, 2, 1, 0], f"y{k}"))
-    assert said(lambda: bitstream.numbers(many.graph(), Plan(), arty)) == ("many: has 5 inputs, the design takes 4")
+    assert said(lambda: bitstream.numbers(many.graph(), Plan(), arty)) == (
+        "many: has 5 inputs, the design takes 4; join inputs in the model"
+    )
 
 
 def _wide(n: int) -> Graph:

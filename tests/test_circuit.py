@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from tests import graphs
+from tests.test_streams import Maker, two_inputs
 from toolchain import boards, flow
 from toolchain.circuit import Wishes, choose
 from toolchain.errors import ToolchainError
@@ -42,6 +44,7 @@ def test_words_of_the_command_line() -> None:
         ({"strategy": "latncy"}, "--strategy: 'latncy' is none of latency, resource, distributed_arithmetic; did you mean 'latency'?"),
         ({"reuse_factor": "0"}, "--reuse-factor: '0', must be a whole number of 1 or more, or NAME=NUMBER; as 8 or dense1=8,conv2=4"),
         ({"reuse_factor": "a=x"}, "--reuse-factor: 'a=x', must be a whole number of 1 or more, or NAME=NUMBER; as 8 or dense1=8,conv2=4"),
+        ({"reuse_factor": ""}, "--reuse-factor: '', must be a whole number of 1 or more, or NAME=NUMBER; as 8 or dense1=8,conv2=4"),
         ({"reuse_factor": "9" * 20}, f"--reuse-factor: {'9' * 20}, must be at most 2,147,483,647"),
         ({"reuse_factor": "a=4,a=2"}, "--reuse-factor: names 'a' twice; leave one out"),
         ({"reuse_factor": "1,2"}, "--reuse-factor: names all products twice; leave one out"),
@@ -94,6 +97,48 @@ def test_what_is_left_open(digits: Graph) -> None:
     assert (dict(shared.strategy), dict(shared.reuse_factor)) == ({"": "Resource"}, {"": 8})
 
 
+def test_arrays_where_streams_cannot_be_built() -> None:
+    """Inputs of one width go through the streams of the Artix top; of two widths, or one that nobody reads, they do not."""
+    arty = boards.load("arty_a7_100")
+    assert choose(two_inputs(), arty, Wishes()).stream
+    maker = Maker()
+    a, b = maker.input(5, 5, 2, name="a"), maker.input(5, 5, 3, name="b")
+    both = maker.done(maker.conv(a), maker.conv(b, out=2))
+    maker = Maker()
+    x, _ = maker.input(5, 5, 2, name="x"), maker.input(3, name="nobody")
+    unread = maker.done(maker.conv(x))
+    for graph in (both, unread):
+        assert not choose(graph, arty, Wishes()).stream
+        flow.emit(graph, arty)
+        with pytest.raises(ToolchainError, match="use --io parallel"):
+            flow.emit(graph, arty, Wishes(io="stream"))
+    assert choose(both, boards.load("zcu102"), Wishes()).stream  # which has no top of ours
+    assert [f.text for f in flow.estimate(both, arty, Wishes(io="stream"))[1]] == [
+        "its inputs have positions of 2 and 3 bytes, and one stream has words of one width; use --io parallel"
+    ]
+
+
+def test_a_tool_that_nothing_is_written_for_is_told_of() -> None:
+    with pytest.raises(ToolchainError) as error:
+        flow.emit(two_inputs(), "polarfire_kit")
+    assert str(error.value) == (
+        "board polarfire_kit: no project is made for Libero: hls4ml 1.3.0 leaves the templates of its build script out of its "
+        "package; there is no other tool for its part: choose another board"
+    )
+    with pytest.raises(ToolchainError, match=r"no project is made for oneAPI: .*; use --hls Quartus$"):
+        flow.emit(two_inputs(), "arria10_kit", Wishes(tool="oneAPI"))
+    assert "error" in {f.severity for f in flow.estimate(two_inputs(), "polarfire_kit")[1]}
+
+
+def test_a_board_without_a_design_that_answers_is_not_measured() -> None:
+    with pytest.raises(ToolchainError) as error:
+        flow.measure(two_inputs(), "kv260", graphs.inputs_for(two_inputs(), 4, 1))
+    assert str(error.value) == (
+        "board kv260: nothing on it would answer: for this board there is a project with reports, and no design with a serial "
+        "port; measure with --board csim, or take a board with a top"
+    )
+
+
 def test_what_the_linter_calls_an_error_is_refused(digits: Graph) -> None:
     with pytest.raises(ToolchainError) as error:
         flow.emit(digits, "arty_a7_100", Wishes(reuse_factor={"logits": 7}))
@@ -109,4 +154,7 @@ def test_measure_by_the_choices(digits: Graph) -> None:
     assert two.bit_exact
     assert one.graph == two.graph
     assert one.project != two.project
-    assert json.dumps(one.as_json())
+    told = json.loads(json.dumps(one.as_json()))
+    assert told["circuit"]["io"] == "io_stream"
+    assert told["circuit"]["reuse_factor"] == {"": 1, "logits": 64}
+    assert told["versions"]["hls4ml"] == version("hls4ml")

@@ -10,24 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_cli import GRAPH
 from toolchain import boards, testbench, vendor_steps
 
 ROOT = Path(__file__).resolve().parents[1]
-GRAPH = """bitwright graph 1
-graph small
-input %x: u8 [4] scale 1/16
-const %w: s4 [3,4] scale 1/8
-  5 2 0 -4 -4 -8 -7 -8 -6 5 2 6
-%acc: s14 [3] scale 1/128 = dense input=%x weight=%w bias=none
-%y: s8 [3] scale 1/2 = requantize input=%acc multiplier=[1] offset=[0] shift=[6] output_offset=0 rounding=half_even clamp=[-128,127]
-output %y
-"""
 REAL = sorted(
     name for name in boards.names() if (b := boards.load(name)).fpga and not b.emulated and b.fpga.tool != "Libero"
 )
 
 
-def build(folder: Path, board: str, **more: str) -> subprocess.CompletedProcess[str]:
+def build(folder: Path, board: str, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     (folder / "small.graph").write_text(GRAPH)
     path = f"{ROOT / 'tests' / 'fake_tools'}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, "FAKE_LOG": str(folder / "calls"), **more}
@@ -43,6 +35,7 @@ def build(folder: Path, board: str, **more: str) -> subprocess.CompletedProcess[
         "design",
         "--json",
         "built.json",
+        *words,
     ]
     return subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
@@ -94,3 +87,50 @@ def test_timing_that_is_missed_is_said_by_how_much(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "the worst setup slack is -0.402 ns" in done.stderr
     assert build(tmp_path, "arty_a7_35").returncode == 0  # and goes on from there
+
+
+def test_catapult_builds_to_the_end(tmp_path: Path) -> None:
+    done = build(tmp_path, "arty_a7_35", "--hls", "catapult")
+    assert done.returncode == 0, done.stderr
+    assert [row["label"] for row in json.loads((tmp_path / "built.json").read_text())["resources"]] == [
+        "post-synthesis"
+    ]
+
+
+def test_stages_are_told_where_nobody_watches(tmp_path: Path) -> None:
+    done = build(tmp_path, "arty_a7_35")
+    said = done.stderr.splitlines()
+    assert said[-4:] == ["csynth: vitis-run", "cosim: vitis-run", "ip: vitis-run", "bitstream: vivado"]
+    assert "C simulation" in said
+    assert len(said) == len(set(said))
+    # both reports of estimates are in the table, each under its name
+    assert "network_csynth.xml" in done.stdout
+    assert "bitwright_top_csynth.xml" in done.stdout
+
+
+def test_a_report_that_is_cut_off_is_no_success(tmp_path: Path) -> None:
+    done = build(tmp_path, "arty_a7_35", FAKE_FAIL="vivado:truncated")
+    assert done.returncode == 2
+    assert "reports/utilization.rpt: is cut off or is another report: it says nothing of dsps, brams" in done.stderr
+    assert build(tmp_path, "arty_a7_35").returncode == 0
+
+
+def test_with_a_part_of_the_tools_a_part_is_done(tmp_path: Path) -> None:
+    only = tmp_path / "only"
+    only.mkdir()
+    for name in ("vitis-run", "fake.py", "reports.py"):
+        (only / name).symlink_to(ROOT / "tests" / "fake_tools" / name)
+    path = f"{only}{os.pathsep}{os.environ['PATH']}"
+    done = build(tmp_path, "arty_a7_35", PATH=path)
+    assert done.returncode == 3
+    assert "csynth, cosim, ip ran to the end" in done.stderr
+    assert (tmp_path / "design" / "logs" / "ip.done").exists()
+    assert not (tmp_path / "design" / "logs" / "bitstream.done").exists()
+
+
+def test_another_model_in_the_folder_finds_no_old_bitstream(tmp_path: Path) -> None:
+    assert build(tmp_path, "arty_a7_35").returncode == 0
+    assert (tmp_path / "design" / "nn_board.bit").exists()
+    assert build(tmp_path, "arty_a7_35", "--io", "stream", FAKE_FAIL="vitis-run:exit").returncode == 2
+    assert not (tmp_path / "design" / "nn_board.bit").exists()
+    assert len(list((tmp_path / "design" / "previous").glob("*/nn_board.bit"))) == 1

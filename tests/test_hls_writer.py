@@ -289,7 +289,7 @@ def test_a_stream_is_copied_seven_times_at_most() -> None:
         b.output(b.upsample(b.reshape(x, (3, 1), f"r{k}"), (2,), f"y{k}"))
     with pytest.raises(UnsupportedError) as error:
         writer.write(lowering.lower(b.graph(), stream=True), hls.choices("Vitis", "io_stream"), "xc7a35t", CLOCK)
-    assert str(error.value) == "%x: is read 8 times, and hls4ml copies a stream 7 times at most; use io_parallel"
+    assert str(error.value) == "%x: is read 8 times, and hls4ml copies a stream 7 times at most; use --io parallel"
 
 
 def test_what_hls4ml_raises_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +316,7 @@ def test_a_stream_that_nobody_reads_is_refused() -> None:
         lowering.lower(b.graph(), stream=True)
     assert str(error.value) == (
         "input %spare: is read by no op, and a stream that nobody reads fills up and blocks the design; "
-        "use io_parallel, or leave it out of the model"
+        "use --io parallel, or leave it out of the model"
     )
 
 

@@ -28,7 +28,8 @@ ROOMS = {
     "reference": CORE,
     "passes": CORE | {"estimate", "fifos", "folding", "layout"},
     "frontends": CORE | {"framework", "options"},
-    "backends": CORE | {"__version__", "bitstream", "data", "firmware", "layout", "passes.plan", "vendor_steps"},
+    "backends": CORE
+    | {"__version__", "bitstream", "data", "firmware", "fpga_boards", "layout", "passes.plan", "vendor_steps"},
     "compress": CORE,
 }
 ONLY = {"errors": set[str](), "ir": {"numpy"}}  # the third-party packages of a room that may not have any
@@ -120,7 +121,7 @@ PLANTED = {
         "passes may import only boards, errors, estimate, fifos, folding, ir, layout, project of toolchain"
     ),
     ("backends/c.py", "from toolchain.passes import fusion"): (
-        "backends may import only __version__, bitstream, boards, data, errors, firmware, ir, layout, passes.plan, project, vendor_steps of toolchain"
+        "backends may import only __version__, bitstream, boards, data, errors, firmware, fpga_boards, ir, layout, passes.plan, project, vendor_steps of toolchain"
     ),
     ("backends/c.py", "from .verilog import emit"): "c and verilog may not know each other",
     ("frontends/qkeras.py", "from toolchain.frontends.brevitas import load"): (

@@ -105,31 +105,31 @@ FINDINGS: dict[str, tuple[Graph, Hls, list[str]]] = {
     ),
     "out_of_bounds": (
         conv(), Hls(strategy=RESOURCE, reuse_factor={"": 36}),
-        ["error: conv2d %acc: reuse_factor is 36, must be at most 18 in io_parallel, where hls4ml's convolution reads out of bounds; choose 18, or io_stream"],
+        ["error: conv2d %acc: reuse_factor is 36, must be at most 18 in io_parallel, where hls4ml's convolution reads out of bounds; choose 18, or --io stream"],
     ),
     "out_of_bounds_by_a_dense": (
         dense_at_positions(), Hls(strategy=RESOURCE, reuse_factor={"": 12}),
-        ["error: dense %acc: reuse_factor is 12, must be at most 6 in io_parallel, where hls4ml's convolution reads out of bounds; choose 6, or io_stream"],
+        ["error: dense %acc: reuse_factor is 12, must be at most 6 in io_parallel, where hls4ml's convolution reads out of bounds; choose 6, or --io stream"],
     ),
     "nothing_shared": (
         dense(), Hls(strategy=RESOURCE),
         ["warning: dense %acc: strategy is Resource with reuse_factor 1, which shares nothing and leaves no zero out; use Latency, or a larger reuse_factor"],
     ),
     "built_otherwise": (
-        dense(), Hls("oneAPI"),
-        ["warning: dense %acc: strategy is Latency, and hls4ml builds it as Resource for oneAPI; say Resource"],
+        dense(), Hls("Quartus"),
+        ["warning: dense %acc: strategy is Latency, and hls4ml builds it as Resource for Quartus; say Resource"],
     ),
     "da_reuse": (
         dense(), Hls(strategy={"": "distributed_arithmetic"}, reuse_factor={"acc": 2}),
         ["error: dense %acc: reuse_factor is 2 with strategy distributed_arithmetic, must be 1; use 1, or strategy Resource"],
     ),
     "da_tool": (
-        dense(), Hls("Libero", strategy={"": "distributed_arithmetic"}),
-        ["error: dense %acc: strategy is distributed_arithmetic, which hls4ml has for Vivado and Vitis and not for Libero; use Latency or Resource"],
+        dense(), Hls("Catapult", strategy={"": "distributed_arithmetic"}),
+        ["error: dense %acc: strategy is distributed_arithmetic, which hls4ml has for Vivado and Vitis and not for Catapult; use Latency or Resource"],
     ),
     "unrolled": (
         dense(65, 64, 0), Hls("Vivado"),
-        ["error: dense %acc: the array of products has 4,160 elements unrolled at once, at most 4,096 are; use strategy Resource with a larger reuse_factor, or io_stream"],
+        ["error: dense %acc: the array of products has 4,160 elements unrolled at once, at most 4,096 are; use strategy Resource with a larger reuse_factor, or --io stream"],
     ),
     "unrolled_shared": (
         dense(128, 128, 0), Hls("Vivado", "io_stream", RESOURCE, {"": 2}),
@@ -175,7 +175,7 @@ def test_a_depthwise_convolution_has_no_distributed_arithmetic(monkeypatch: pyte
 
 def test_a_convolution_of_a_stream_may_share_more_than_its_inputs() -> None:
     assert said(conv(), Hls(io="io_stream", strategy=RESOURCE, reuse_factor={"": 36})) == []
-    assert said(conv(), Hls("Libero", strategy=RESOURCE, reuse_factor={"": 36})) == []
+    assert said(conv(), Hls("Catapult", strategy=RESOURCE, reuse_factor={"": 36})) == []
 
 
 def test_unrolling_is_an_error_of_vivado_and_a_risk_of_others() -> None:
@@ -207,7 +207,9 @@ def test_too_many_readers_of_a_stream() -> None:
     m = Maker()
     x = m.input(3)
     graph = m.done(*(m.act(x) for _ in range(8)))
-    assert said(graph, Hls(io="io_stream")) == ["error: %x: goes to 8 readers, at most 7 in io_stream; use io_parallel"]
+    assert said(graph, Hls(io="io_stream")) == [
+        "error: %x: goes to 8 readers, at most 7 in io_stream; use --io parallel"
+    ]
     assert said(graph, Hls()) == []
 
 
@@ -216,7 +218,7 @@ def test_states_in_a_stream_are_an_error() -> None:
     h, x = m.b.state("h", [0, 0], S8), m.input(2)
     m.b.next_state(h, x)
     assert said(m.done(m.add(x, h)), Hls(io="io_stream")) == [
-        "error: graph net: keeps state %h, which a stream cannot; use io_parallel"
+        "error: graph net: keeps state %h, which a stream cannot; use --io parallel"
     ]
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +16,15 @@ import pytest
 from tests import sample
 from toolchain import boards, project, tools
 from toolchain.errors import ToolchainError
-from toolchain.project import Image, Project
+from toolchain.project import Image, Project, Step
 
+ROOT = Path(__file__).resolve().parents[1]
 SMALL = Project(
     "small", {"a.txt": "one\n", "sub/b.bin": b"\0\1"}, ((sys.executable, "-c", "open('out','w')"),), "out", "g" * 64
 )
 
 
-STEP = project.Step("csynth", "vitis-run", ("-x",), "sub", ("a",), {"csynth": "a"})
+STEP = Step("csynth", "vitis-run", ("-x",), "sub", ("a",), {"csynth": "a"})
 
 
 class NoTools:
@@ -131,6 +135,60 @@ def test_a_project_that_is_there_already_is_not_written_again(tmp_path: Path) ->
     assert said(lambda: made.write(root)).endswith("would be lost: a.txt; choose another folder, or move them")
 
 
+def test_what_another_projects_steps_made_is_put_aside(tmp_path: Path) -> None:
+    """An old bitstream must not pass for the new project's, nor may hours of work be lost."""
+    made = dataclasses.replace(SMALL, steps=(STEP, Step("bitstream", "vivado", (), makes=("x.bit", "prj"))))
+    root = made.write(tmp_path / "p")
+    for name in ("x.bit", "prj/a/net.v", "logs/bitstream.done", "notes.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    other = dataclasses.replace(made, files={**SMALL.files, "c": "3"})
+    other.write(root)
+    old = f"previous/{made.digest()[:12]}"
+    aside = [f"{old}/{name}" for name in ("x.bit", "prj/a/net.v", "logs/bitstream.done")]
+    assert sorted(tree(root)) == sorted([*other.files, "bitwright.json", "notes.txt", *aside])
+    assert tree(root)[aside[0]] == b"x.bit"
+
+
+def test_one_at_a_time_in_a_folder(tmp_path: Path) -> None:
+    other = dataclasses.replace(SMALL, files={"c": "3"})
+    with SMALL.held(tmp_path / "p") as root:
+        before = tree(root)
+        for act in (lambda: SMALL.build(root, NoTools()), lambda: other.write(root)):
+            must = f"{root}: another build runs in this folder; wait for it, end it, or choose another folder"
+            assert said(act) == must
+        assert tree(root) == before
+    other.write(root)
+    assert sorted(tree(root)) == ["bitwright.json", "c"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 2}'])
+def test_a_damaged_manifest_is_one_error(text: str, tmp_path: Path) -> None:
+    root = SMALL.write(tmp_path / "p")
+    (root / "bitwright.json").write_text(text)
+    must = "is damaged: it must hold what bitwright wrote there; emit the project again in another folder"
+    for act in (lambda: SMALL.write(root), lambda: SMALL.build(root, NoTools())):
+        assert said(act) == f"{root}/bitwright.json: {must}"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc to see processes in")
+def test_what_a_command_started_ends_with_it(tmp_path: Path) -> None:
+    """A compiler driver starts others, which an interrupt of this process alone must end too."""
+    script = (
+        "import sys; from toolchain.project import Project; from pathlib import Path\n"
+        "Project('p', {'a': ''}, (('sh', '-c', 'sleep 600 & echo $! > pid; wait'),), 'a').build(Path(sys.argv[1]))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "p")], cwd=ROOT, stderr=subprocess.PIPE)
+    pid = tmp_path / "p" / "pid"
+    deadline = time.monotonic() + 60
+    while not (pid.exists() and pid.read_text().strip()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    sleeper = Path("/proc") / pid.read_text().strip()
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=60)
+    assert not sleeper.exists() or "State:\tZ" in (sleeper / "status").read_text()
+
+
 @pytest.mark.parametrize("change", [{"folder": "../up"}, {"makes": ("/etc",)}, {"reports": {"csynth": "a/../../b"}}])
 def test_a_step_stays_in_the_folder(change: dict[str, Any], tmp_path: Path) -> None:
     bad = dataclasses.replace(SMALL, steps=(dataclasses.replace(STEP, **change),))
@@ -205,13 +263,11 @@ def test_what_a_failing_command_said_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_project(tmp_path: Path) -> None:
-    must = f"{tmp_path}: is not a bitwright project; emit one there first"
-    assert said(lambda: project.build(tmp_path, NoTools())) == must
-    (tmp_path / "bitwright.json").write_text("{")
+    must = f"{tmp_path}: has no bitwright.json that can be read; emit a project there first"
     assert said(lambda: project.build(tmp_path, NoTools())) == must
     (tmp_path / "bitwright.json").write_text('{"format": 99}')
     assert said(lambda: project.build(tmp_path, NoTools())) == (
-        f"{tmp_path}: was written by another version of bitwright; emit the project again"
+        f"{tmp_path}: was written by another version of bitwright; emit the project again elsewhere"
     )
 
 

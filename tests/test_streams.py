@@ -332,7 +332,7 @@ def test_states_are_refused() -> None:
     m.b.next_state(h, x)
     with pytest.raises(UnsupportedError) as caught:
         streams.network(m.done(m.add(x, h)))
-    assert str(caught.value) == "graph net: keeps state %h, which a stream cannot; use io_parallel"
+    assert str(caught.value) == "graph net: keeps state %h, which a stream cannot; use --io parallel"
 
 
 # what is read before what is written: causal, by the reference

@@ -243,29 +243,35 @@ def word_bytes(tensor: Tensor) -> int:
     return tensor.channels * layout.SIZES[layout.ctype(tensor.qtype)]
 
 
-def _check(graph: Graph, plan: Plan) -> None:
-    stream = _hls(plan).stream
+def refusal(graph: Graph, stream: bool) -> UnsupportedError | None:
+    """Why the design cannot carry this network, or None."""
     if graph.states:
-        raise UnsupportedError(
-            graph.name, "has states, and an HLS design starts every inference anew", "build it for a microcontroller"
-        )
-    for what, tensors in (("input", graph.inputs), ("output", graph.outputs)):
+        what = "has states, and an HLS design starts every inference anew"
+        return UnsupportedError(graph.name, what, "build it for a microcontroller")
+    for side, tensors in (("input", graph.inputs), ("output", graph.outputs)):
         total = sum(map(layout.nbytes, tensors))
         if len(tensors) > MOST_TENSORS:
-            raise UnsupportedError(graph.name, f"has {len(tensors)} {what}s, the design takes {MOST_TENSORS}")
+            what = f"has {len(tensors)} {side}s, the design takes {MOST_TENSORS}"
+            return UnsupportedError(graph.name, what, f"join {side}s in the model")
         if total > MOST_BYTES:
-            raise UnsupportedError(graph.name, f"has {total:,} bytes of {what}s, the design takes {MOST_BYTES:,}")
+            what = f"has {total:,} bytes of {side}s, the design takes {MOST_BYTES:,}"
+            return UnsupportedError(graph.name, what, "make them smaller")
         widths = sorted({word_bytes(t) for t in tensors})
         if stream and len(widths) > 1:
             listed = " and ".join(map(str, widths))
-            what = f"its {what}s have positions of {listed} bytes, and one stream has words of one width"
-            raise UnsupportedError(graph.name, what, "use io_parallel")
+            what = f"its {side}s have positions of {listed} bytes, and one stream has words of one width"
+            return UnsupportedError(graph.name, what, "use --io parallel")
         bits = 8 * (widths[-1] if stream else total)
         if bits > MOST_BITS:
-            other = "" if stream else "use io_stream"
-            raise UnsupportedError(
-                graph.name, f"a word of its {what}s has {bits:,} bits, HLS takes {MOST_BITS:,}", other
-            )
+            what = f"a word of its {side}s has {bits:,} bits, HLS takes {MOST_BITS:,}"
+            return UnsupportedError(graph.name, what, "make them smaller" if stream else "use --io stream")
+    return None
+
+
+def _check(graph: Graph, plan: Plan) -> None:
+    found = refusal(graph, _hls(plan).stream)
+    if found:
+        raise found
 
 
 def _offsets(tensors: Sequence[Tensor]) -> list[int]:

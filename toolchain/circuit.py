@@ -61,7 +61,7 @@ class Wishes:
 def _reuse(text: str | None) -> dict[str, int]:
     """`8`, or `dense1=8,conv2=4`, or both: the one without a name is for all others."""
     found: dict[str, int] = {}
-    for part in text.split(",") if text else ():
+    for part in text.split(",") if text is not None else ():
         name, _, number = part.strip().rpartition("=")
         if not number.isdecimal() or int(number) < 1:
             what = f"{part.strip()!r}, must be a whole number of 1 or more, or NAME=NUMBER"
@@ -87,9 +87,8 @@ def choose(graph: Graph, board: Board, wishes: Wishes) -> Hls:
     tool = _tool(board, wishes.tool)
     if wishes.io not in (None, *IOS):
         raise ToolchainError("--io", f"{wishes.io!r} is none of {', '.join(IOS)}", nearest(str(wishes.io), IOS))
-    spatial = any(isinstance(op, SPATIAL) for op in graph.ops)
-    io = f"io_{wishes.io or ('stream' if spatial and not graph.states else 'parallel')}"
     graph, _ = dead.run(graph, Plan(), board)
+    io = f"io_{wishes.io or _io(graph, board)}"
     _names(graph, wishes.reuse_factor)
     if wishes.target_latency_us is not None:
         _left_open(wishes)
@@ -99,6 +98,18 @@ def choose(graph: Graph, board: Board, wishes: Wishes) -> Hls:
         return Hls(tool, io, {"": strategy or ("Resource" if shared else "Latency")}, wishes.reuse_factor)
     start = Hls(tool, io, {"": strategy} if strategy else {}, wishes.reuse_factor)
     return reuse.choose(graph, board, start, wishes.target_latency_us)
+
+
+def _io(graph: Graph, board: Board) -> str:
+    """Streams where there are windows to slide, unless only arrays can be built."""
+    from toolchain import bitstream
+
+    if graph.states or graph.unread_inputs() or not any(isinstance(op, SPATIAL) for op in graph.ops):
+        return "parallel"
+    wrapped = board.fpga is not None and board.fpga.top == "artix"
+    return (
+        "parallel" if wrapped and bitstream.refusal(graph, True) and not bitstream.refusal(graph, False) else "stream"
+    )
 
 
 def _left_open(wishes: Wishes) -> None:

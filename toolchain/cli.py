@@ -353,7 +353,7 @@ def verify(arguments: argparse.Namespace) -> int:
 
 
 def estimate(arguments: argparse.Namespace) -> int:
-    from toolchain import cost_report, flow
+    from toolchain import cost_report, flow, lint
     from toolchain import estimate as room
 
     found, findings = flow.estimate(_load(arguments), arguments.board, _circuit(arguments))
@@ -363,7 +363,7 @@ def estimate(arguments: argparse.Namespace) -> int:
         console = _console(arguments)
         cost_report.findings(console, findings)
         cost_report.estimate(console, found)
-    return 0
+    return ToolchainError.exit_code if any(finding.severity == lint.ERROR for finding in findings) else 0
 
 
 def _circuit(arguments: argparse.Namespace) -> Any:
@@ -374,16 +374,24 @@ def _circuit(arguments: argparse.Namespace) -> Any:
 
 def emit(arguments: argparse.Namespace) -> int:
     from toolchain import boards, flow
+    from toolchain.passes.plan import Hls
 
     graph, board = _load(arguments), boards.load(arguments.board)
     project = flow.emit(graph, board, _circuit(arguments))
     project.write(arguments.out)
     _write_json(
         arguments,
-        {"board": board.name, "graph": graph.digest(), "project": project.digest(), "files": sorted(project.files)},
+        {
+            "board": board.name,
+            "graph": graph.digest(),
+            "project": project.digest(),
+            "files": sorted(project.files),
+            **({"circuit": project.circuit} if project.circuit else {}),
+        },
     )
     if arguments.json != "-":
-        _console(arguments).print(f"wrote {len(project.files)} files to {arguments.out}")
+        chosen = f"circuit: {Hls(**project.circuit).text}\n" if project.circuit else ""
+        _console(arguments).print(f"{chosen}wrote {len(project.files)} files to {arguments.out}")
     return 0
 
 
@@ -392,8 +400,9 @@ def build(arguments: argparse.Namespace) -> int:
 
     graph, board = _load(arguments), boards.load(arguments.board)
     console = _console(arguments)
-    with report.progress(console) as step:
-        if board.fpga and not board.emulated:
+    vendors = board.fpga is not None and not board.emulated
+    with report.progress(console, stages=vendors) as step:
+        if vendors:
             image, figures = flow.synthesize(graph, board, arguments.out, _circuit(arguments), step)
         else:
             image, figures = flow.build(flow.emit(graph, board, _circuit(arguments)), arguments.out, step), []

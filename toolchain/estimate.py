@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toolchain import fifos, gates, streams
+from toolchain import fifos, folding, gates, streams
 from toolchain.errors import ToolchainError
 from toolchain.ir import Graph
 from toolchain.ir.ops import Mac, Op, inputs_of, kind
@@ -23,25 +23,9 @@ from toolchain.streams import Network
 
 if TYPE_CHECKING:
     from toolchain.boards import Board
+    from toolchain.fpga_boards import Fpga
 
 LABEL = "modelled"
-
-
-class Room(Protocol):
-    """What the model reads of Board.fpga."""
-
-    @property
-    def luts(self) -> int: ...
-    @property
-    def ffs(self) -> int: ...
-    @property
-    def dsps(self) -> int: ...
-    @property
-    def brams(self) -> int: ...
-    @property
-    def bram_bits(self) -> int: ...
-    @property
-    def core_clock_hz(self) -> int: ...
 
 
 RESOURCES = ("luts", "ffs", "dsps", "brams")
@@ -140,7 +124,7 @@ class Estimate:
         return {r: getattr(self, r) - self.room[r] for r in RESOURCES if getattr(self, r) > self.room[r]}
 
 
-def room(board: Board) -> Room:
+def fpga(board: Board) -> Fpga:
     if board.fpga is None:
         raise ToolchainError(
             f"board {board.name}", f"is no FPGA (back end {board.backend!r})", "choose a board with [fpga]"
@@ -153,18 +137,12 @@ class Estimator:
 
     def __init__(self, graph: Graph, board: Board, hls: Hls) -> None:
         self.graph, self.board = graph, board
-        self.room = room(board)
+        self.room = fpga(board)
         self.target = Target(
             gates.family(board.part), self.room.bram_bits, 1e9 / self.room.core_clock_hz, hls.stream, hls.tool
         )
         self.net: Network | None = streams.network(graph) if hls.stream else None
-        live = {t.name for t in graph.outputs} | {s.output.name for s in graph.states}
-        kept: list[Op] = []
-        for op in reversed(graph.ops):
-            if op.output.name in live:
-                live.update(t.name for t in inputs_of(op))
-                kept.append(op)
-        self.ops = tuple(reversed(kept))
+        self.ops = graph.live_ops()
         none = Kernel(stages=0)  # a reshape that the next kernel does by reading on
         still = streams.in_place(graph) if hls.stream else ()
         self.known: dict[tuple[str, str, int], Kernel] = {(name, "", 1): none for name in still}
@@ -178,8 +156,8 @@ class Estimator:
         return self.known[key]
 
     def steps(self, op: Op) -> int:
-        """Steps of an io_parallel kernel: hls4ml's convolutions go position by position, all else is unrolled."""
-        if isinstance(op, Mac) and kind(op) != "dense":
+        """Steps of an io_parallel kernel: hls4ml's products go position by position, all else is unrolled."""
+        if isinstance(op, Mac) and folding.by_positions(op):
             return max(streams.tokens(op.output), 1)
         return 1
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from toolchain.lint import Finding
     from toolchain.measurement import Measurement
     from toolchain.passes import Plan
+    from toolchain.passes.plan import Hls
     from toolchain.project import Image, Project
     from toolchain.resources import Resources
     from toolchain.verify import Verification
@@ -109,25 +110,37 @@ def emit(graph: Graph, board: Board | str, circuit: Wishes | None = None) -> Pro
 
 def estimate(graph: Graph, board: Board | str, circuit: Wishes | None = None) -> tuple[Estimate, tuple[Finding, ...]]:
     """What an FPGA board's circuit would take by the cost model, and what would go wrong in building it. Runs no tool."""
-    from toolchain import boards, estimate, lint, passes
-    from toolchain.circuit import Wishes, choose
+    from toolchain import boards, estimate, lint
 
     board = boards.load(board) if isinstance(board, str) else board
-    refined, plan = passes.run(graph, board, choose(graph, board, circuit or Wishes()))
-    assert plan.hls is not None
-    return estimate.estimate(refined, board, plan.hls), lint.lint(refined, board, plan.hls)
+    refined, plan = _plan(graph, board, circuit)
+    hls = _hls(board, plan)
+    return estimate.estimate(refined, board, hls), lint.lint(refined, board, hls)
 
 
-def _planned(graph: Graph, board: Board, circuit: Wishes | None) -> tuple[Graph, Plan]:
-    """The refined graph and its plan; ToolchainError for choices that make a wrong circuit, or none."""
-    from toolchain import lint, passes
+def _plan(graph: Graph, board: Board, circuit: Wishes | None) -> tuple[Graph, Plan]:
+    """The refined graph, and its plan with the choices for a circuit where the board has one or `circuit` asks for one."""
+    from toolchain import passes
     from toolchain.circuit import Wishes, choose
 
     if board.fpga is None and not circuit:
         return passes.run(graph, board)
-    refined, plan = passes.run(graph, board, choose(graph, board, circuit or Wishes()))
-    assert plan.hls is not None
-    for finding in lint.lint(refined, board, plan.hls):
+    return passes.run(graph, board, choose(graph, board, circuit or Wishes()))
+
+
+def _hls(board: Board, plan: Plan) -> Hls:
+    if plan.hls is None:
+        what = "has no circuit to estimate: it is no FPGA"
+        raise ToolchainError(f"board {board.name}", what, "take a board with a table [fpga], see `bitwright boards`")
+    return plan.hls
+
+
+def _planned(graph: Graph, board: Board, circuit: Wishes | None) -> tuple[Graph, Plan]:
+    """The same, with ToolchainError for choices that make a wrong circuit, or none."""
+    from toolchain import lint
+
+    refined, plan = _plan(graph, board, circuit)
+    for finding in lint.lint(refined, board, plan.hls) if plan.hls else ():
         if finding.severity == lint.ERROR:
             raise ToolchainError(finding.op, finding.text)
     return refined, plan
@@ -136,6 +149,8 @@ def _planned(graph: Graph, board: Board, circuit: Wishes | None) -> tuple[Graph,
 def _emit(refined: Graph, plan: Plan, board: Board) -> Project:
     back_end = import_module(f"toolchain.backends.{board.backend}")
     project: Project = back_end.emit(refined, plan, board)
+    if plan.hls:
+        project = replace(project, circuit=plan.hls.parts())
     if not project.steps:
         return project
     from toolchain import testbench
@@ -157,22 +172,24 @@ def synthesize(
     before it done, where a vendor's tool is not here.
     """
     from toolchain import measurement, synthesis, testbench
+    from toolchain import project as room
     from toolchain.inputs import made_up
     from toolchain.links import csim
 
     refined, plan = _planned(graph, board, circuit)
     project = _emit(refined, plan, board)
-    image = build(project, out, lambda what, done: progress(what, done / 4))
-    with csim.open(image, board) as link:
-        found = measurement.measure(
-            link, image, board, graph, refined, plan, made_up(graph, samples), None, 1,
-            lambda _what, done: progress("C simulation", (1 + done) / 4),
-        )  # fmt: skip
-    if not found.bit_exact:
-        what = f"C simulation differs from the reference: {found.first_difference}"
-        raise ToolchainError(str(out), what, "this is a fault of the toolchain; nothing was synthesized")
-    figures = synthesis.run(Path(out), project.steps, board, lambda what, done: progress(what, (1 + done) / 2))
-    compared = testbench.check(Path(out))
+    with project.held(Path(out)) as root:
+        image = room.build(root, progress=lambda what, done: progress(what, done / 4))
+        with csim.open(image, board) as link:
+            found = measurement.measure(
+                link, image, board, graph, refined, plan, made_up(graph, samples), None, 1,
+                lambda _what, done: progress("C simulation", (1 + done) / 4),
+            )  # fmt: skip
+        if not found.bit_exact:
+            what = f"C simulation differs from the reference: {found.first_difference}"
+            raise ToolchainError(str(out), what, "this is a fault of the toolchain; nothing was synthesized")
+        figures = synthesis.run(root, project.steps, board, lambda what, done: progress(what, (1 + done) / 2))
+        compared = testbench.check(root)
     if any(step.name == "cosim" for step in project.steps) and not compared:
         what = f"no log of the cosimulation in {Path(testbench.LOGS[0]).parent}, so that nothing is known of the circuit's answers"
         raise ToolchainError(str(out), what, "delete logs/cosim.done and build again")
@@ -199,24 +216,27 @@ def measure(
     hold the bitstream that `build` made, and says so by its digests.
     """
     from toolchain import boards, measurement
+    from toolchain import project as room
     from toolchain.inputs import stored
     from toolchain.links import open_link
 
     board = boards.load(board) if isinstance(board, str) else board
+    on_desk = board.fpga is not None and not board.emulated
+    if board.fpga is not None and on_desk and not board.fpga.top:
+        what = "nothing on it would answer: for this board there is a project with reports, and no design with a serial port"
+        raise ToolchainError(f"board {board.name}", what, "measure with --board csim, or take a board with a top")
     values = stored(graph, samples)
     refined, plan = _planned(graph, board, circuit)
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
-        project, folder = _emit(refined, plan, board), out or Path(scratch) / "project"
-        if board.fpga is not None and not board.emulated:
-            image = project.unbuilt(project.write(folder))
-        else:
-            image = build(project, folder, step)
-        if board.fpga is not None:
-            image = replace(
-                image, sizes={"flash_bytes": 0, "ram_bytes": 0}
-            )  # a circuit's are not those of its simulation
-        with open_link(image, board, port) as link:
-            return measurement.measure(link, image, board, graph, refined, plan, values, labels, runs, step)
+        project = _emit(refined, plan, board)
+        with project.held(out or Path(scratch) / "project") as folder:
+            image = project.unbuilt(folder) if on_desk else room.build(folder, progress=step)
+            if board.fpga is not None:
+                image = replace(
+                    image, sizes={"flash_bytes": 0, "ram_bytes": 0}
+                )  # a circuit's are not those of its simulation
+            with open_link(image, board, port) as link:
+                return measurement.measure(link, image, board, graph, refined, plan, values, labels, runs, step)
 
 
 def simulate(

@@ -23,6 +23,11 @@ MAKERS = {
     "MPF": ("Libero",),
 }
 TOOLS = tuple(dict.fromkeys(tool for tools in MAKERS.values() for tool in tools))
+# Those that nothing is written for yet, and why.
+REFUSED: Mapping[str, str] = {
+    "oneAPI": "our kernels have no form for its pipes yet",
+    "Libero": "hls4ml 1.3.0 leaves the templates of its build script out of its package",
+}
 TOPS = ("", "artix", "zynq")
 PINS = ("clk", "uart_rx", "uart_tx", "reset", "led")
 

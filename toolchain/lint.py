@@ -12,8 +12,9 @@ from importlib.util import find_spec
 from math import ceil
 from typing import TYPE_CHECKING
 
-from toolchain import estimate, fifos, folding, streams
+from toolchain import bitstream, estimate, fifos, folding, streams
 from toolchain.errors import UnsupportedError, nearest
+from toolchain.fpga_boards import REFUSED
 from toolchain.gates import LUT_MULTIPLIER
 from toolchain.ir import Graph, ops
 from toolchain.ir.ops import Mac, Op, inputs_of, where
@@ -49,7 +50,7 @@ class Finding:
 
 def lint(graph: Graph, board: Board, hls: Hls) -> tuple[Finding, ...]:
     """Findings in the order of the ops, then those of the whole graph."""
-    found = [*(f for op in graph.ops for f in _op(op, hls)), *_ends(graph, hls)]
+    found = [*_tool(board, hls), *(f for op in graph.ops for f in _op(op, hls)), *_ends(graph, board, hls)]
     try:
         found += [*_fifos(graph, hls), *_copies(graph, hls), *_fit(graph, board, hls)]
     except UnsupportedError as error:
@@ -71,8 +72,8 @@ def _op(op: Op, hls: Hls) -> Iterator[Finding]:
 
 def _smaller(op: Op, hls: Hls) -> str:
     if isinstance(op, Mac):
-        return "use strategy Resource with a larger reuse_factor" + ("" if hls.stream else ", or io_stream")
-    return "make it smaller" if hls.stream else "use io_stream"
+        return "use strategy Resource with a larger reuse_factor" + ("" if hls.stream else ", or --io stream")
+    return "make it smaller" if hls.stream else "use --io stream"
 
 
 def _unrolled(op: Op, hls: Hls) -> Iterator[tuple[str, int]]:
@@ -132,7 +133,7 @@ def _reuse(op: Mac, hls: Hls) -> Iterator[Finding]:
     elif used == "Resource" and reuse > n_in and not hls.stream and folding.by_positions(op):
         if hls.tool.startswith(AMD_TOOLS):
             what = f"reuse_factor is {reuse:,}, must be at most {n_in:,} in io_parallel, where hls4ml's convolution reads out of bounds"
-            yield Finding(where(op), ERROR, f"{what}; choose {n_in:,}, or io_stream")
+            yield Finding(where(op), ERROR, f"{what}; choose {n_in:,}, or --io stream")
     elif used == "Latency" and reuse > max(n_in * n_out, 1):
         what = f"reuse_factor is {reuse:,} for {n_in * n_out:,} products, which keeps it waiting"
         yield Finding(where(op), WARNING, f"{what}; choose at most {n_in * n_out:,}")
@@ -144,7 +145,24 @@ def _types(op: Op) -> Iterator[Finding]:
         yield Finding(where(op), ERROR, f"{what}; quantize them to fewer bits")
 
 
-def _ends(graph: Graph, hls: Hls) -> Iterator[Finding]:
+def _tool(board: Board, hls: Hls) -> Iterator[Finding]:
+    if hls.tool in REFUSED:
+        others = [tool for tool in estimate.fpga(board).tools if tool not in REFUSED]
+        hint = (
+            f"use --hls {' or '.join(others)}"
+            if others
+            else "there is no other tool for its part: choose another board"
+        )
+        yield Finding(f"board {board.name}", ERROR, f"no project is made for {hls.tool}: {REFUSED[hls.tool]}; {hint}")
+
+
+def _ends(graph: Graph, board: Board, hls: Hls) -> Iterator[Finding]:
+    for tensor in graph.unread_inputs() if hls.stream else ():
+        what = "is read by no op, and a stream that nobody reads fills up and blocks the design"
+        yield Finding(f"input %{tensor.name}", ERROR, f"{what}; use --io parallel, or leave it out of the model")
+    refused = bitstream.refusal(graph, hls.stream) if estimate.fpga(board).top == "artix" else None
+    if refused:
+        yield Finding(f"graph {graph.name}", ERROR, f"{refused.what}{refused.try_ and f'; {refused.try_}'}")
     if hls.tool == "VivadoAccelerator" and (len(graph.inputs) != 1 or len(graph.outputs) != 1):
         what = f"has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, hls4ml's VivadoAccelerator takes 1 of each"
         hint = "use --hls Vitis or Vivado, which end at the reports, an Artix board, or join the tensors"
@@ -161,7 +179,7 @@ def _copies(graph: Graph, hls: Hls) -> Iterator[Finding]:
         copies = sum(t == tensor for op in graph.ops for t in inputs_of(op)) + (tensor.name in outputs)
         if copies > COPIES:
             what = f"goes to {copies} readers, at most {COPIES} in io_stream"
-            yield Finding(f"%{tensor.name}", ERROR, f"{what}; use io_parallel")
+            yield Finding(f"%{tensor.name}", ERROR, f"{what}; use --io parallel")
 
 
 def _fifos(graph: Graph, hls: Hls) -> Iterator[Finding]:
@@ -183,7 +201,7 @@ def _fifos(graph: Graph, hls: Hls) -> Iterator[Finding]:
 
 
 def _fit(graph: Graph, board: Board, hls: Hls) -> Iterator[Finding]:
-    room = estimate.room(board)
+    room = estimate.fpga(board)
     place = f"graph {graph.name}"
     macs = [op for op in graph.ops if isinstance(op, Mac)]
     folded = [op for op in macs if strategy_used(op, hls.strategy_of(op), hls.tool) != "Resource"]
@@ -197,7 +215,7 @@ def _fit(graph: Graph, board: Board, hls: Hls) -> Iterator[Finding]:
             what = (
                 f"selects {size:,} window elements in code of its own, beyond {IM2COL_LIMIT:,} synthesis may take hours"
             )
-            yield Finding(where(op), WARNING, f"{what}; use io_stream")
+            yield Finding(where(op), WARNING, f"{what}; use --io stream")
     model = estimate.Estimator(graph, board, hls)
     found = model.estimate(hls)
     held = sum(model.kernel(op, hls).weight_bits for op in model.ops)

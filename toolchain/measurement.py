@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.metadata import version
 from math import gcd, lcm
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,7 @@ class Measurement:
     ram_bytes: int
     round_trip_us: Spread
     versions: Mapping[str, str]
+    circuit: Mapping[str, object] | None = None  # of an FPGA: tool, io, strategies, reuse factors, FIFO depths
 
     @property
     def count_per_mac(self) -> float | None:
@@ -200,9 +202,11 @@ def measure(
             "bitwright": __version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
+            **({"hls4ml": version("hls4ml")} if plan.hls else {}),
             **image.versions,
             **link.versions,
         },
+        circuit=plan.hls.parts() if plan.hls else None,
     )
 
 

@@ -6,22 +6,26 @@ runs is digested again, so that an image of edited files is known for another bu
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import importlib
 import json
 import os
 import shutil
 import struct
-import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, cast
 
+from toolchain import children
 from toolchain.errors import ToolchainError
 
 MANIFEST = "bitwright.json"
+LOGS = "logs"  # of the steps
+PREVIOUS = "previous"  # what the steps of earlier projects made in this folder
 FORMAT = 2
 BUILD_TIMEOUT_S = 600.0
 Progress = Callable[[str, float], None]  # what is being done, and how much of all is done, 0 to 1
@@ -93,6 +97,7 @@ class Project:
     graph_digest: str = ""
     board: str = ""
     steps: tuple[Step, ...] = ()
+    circuit: Mapping[str, Any] | None = None  # of an FPGA: what was chosen, said or not (passes/plan.py's Hls)
 
     def digest(self) -> str:
         """Names everything: files, commands, steps, product, graph and board. Independent of the order files were added in."""
@@ -101,8 +106,9 @@ class Project:
     def write(self, root: Path) -> Path:
         """Puts the project on disk whole or not at all; replaces an older project, refuses any other folder.
 
-        What the user added to the folder stays, and what vendors' tools made; a generated file that the user edited is
-        refused, not lost. Where the very project is there already, nothing is written: their folders may be large.
+        What the user added to the folder stays; a generated file that the user edited is refused, not lost. What the steps
+        of another project made there (a bitstream, reports, logs) goes to previous/DIGEST/, where nobody takes it for this
+        project's. Where the very project is there already, nothing is written: vendors' folders may be large.
         """
         of_steps = [n for s in self.steps for n in (*s.makes, *s.reports.values(), *filter(None, [s.folder]))]
         for name in (*self.files, *of_steps):
@@ -112,9 +118,15 @@ class Project:
             raise ToolchainError(
                 str(root), "exists and is not a bitwright project", "choose another folder or remove it"
             )
-        kept = _users_files(root, self.files) if old else []
-        if old and _manifest(root)["digest"] == self.digest() and all((root / name).is_file() for name in self.files):
+        if not old:
+            return self._write(root, {})
+        kept = _users_files(root, self.files)
+        if _manifest(root)["digest"] == self.digest() and all((root / name).is_file() for name in self.files):
             return root
+        with _alone(root):
+            return self._write(root, kept)
+
+    def _write(self, root: Path, kept: Mapping[str, str]) -> Path:
         try:
             root.parent.mkdir(parents=True, exist_ok=True)
             fresh = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
@@ -127,9 +139,9 @@ class Project:
                 path = fresh / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(_bytes(data))
-            for name in kept:
-                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(root / name, fresh / name, follow_symlinks=False)
+            for name, now in kept.items():
+                (fresh / now).parent.mkdir(parents=True, exist_ok=True)
+                _same(root / name, fresh / now)
             hashes = {name: hashlib.sha256(_bytes(self.files[name])).hexdigest() for name in sorted(self.files)}
             manifest = {**_head(self), "digest": self.digest(), "files": hashes}
             (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -142,6 +154,15 @@ class Project:
             raise
         return root
 
+    @contextlib.contextmanager
+    def held(self, root: Path) -> Iterator[Path]:
+        """The folder with this project written in it, and with nobody else building there until the end of the block."""
+        root = self.write(root)
+        with _alone(root):
+            if _manifest(root)["digest"] != self.digest():  # between the two
+                raise _busy(root)
+            yield root
+
     def unbuilt(self, root: Path) -> Image:
         """The image of a project that was made elsewhere, or by the steps: what its board must name in HELLO."""
         return Image(
@@ -150,9 +171,8 @@ class Project:
 
     def build(self, root: Path, tools: Tools | None = None, progress: Progress | None = None) -> Image:
         """Writes the project to `root` and makes its image there."""
-        if tools is None:
-            tools = cast(Tools, importlib.import_module("toolchain.tools"))
-        return build(self.write(root), tools, progress)
+        with self.held(root) as folder:
+            return build(folder, tools, progress)
 
 
 @dataclass(frozen=True)
@@ -167,8 +187,10 @@ class Image:
     versions: Mapping[str, str] = field(default_factory=dict)  # of the compilers
 
 
-def build(root: Path, tools: Tools, progress: Progress | None = None) -> Image:
+def build(root: Path, tools: Tools | None = None, progress: Progress | None = None) -> Image:
     """Runs the commands of the project at `root` and measures the product. Shows a failing command and what it said."""
+    if tools is None:
+        tools = cast(Tools, importlib.import_module("toolchain.tools"))
     manifest, digest = on_disk(root)
     commands = tuple(tuple(command) for command in manifest["commands"])
     product = root / manifest["product"]
@@ -192,7 +214,7 @@ def on_disk(root: Path) -> tuple[dict[str, Any], str]:
         raise ToolchainError(
             str(root), f"{Path(str(error.filename)).name} cannot be read", "emit the project again"
         ) from None
-    return manifest, _digest({key: manifest[key] for key in _HEAD}, files)
+    return manifest, _digest({key: manifest[key] for key in (*_HEAD, _CIRCUIT) if key in manifest}, files)
 
 
 def steps(manifest: Mapping[str, Any]) -> tuple[Step, ...]:
@@ -286,6 +308,7 @@ def _text(data: bytes, at: int) -> str:
 
 
 _HEAD = ("format", "name", "graph_digest", "board", "commands", "product", "steps")
+_CIRCUIT = "circuit"  # of an FPGA's project only
 
 
 def _head(project: Project) -> dict[str, Any]:
@@ -293,7 +316,8 @@ def _head(project: Project) -> dict[str, Any]:
     # as JSON gives it back: lists, and a report's kinds in one order
     made = json.loads(json.dumps([asdict(step) for step in project.steps], sort_keys=True))
     head = (FORMAT, project.name, project.graph_digest, project.board, commands, project.product, made)
-    return dict(zip(_HEAD, head, strict=True))
+    circuit = {} if project.circuit is None else {_CIRCUIT: dict(project.circuit)}
+    return {**dict(zip(_HEAD, head, strict=True)), **circuit}
 
 
 def _bytes(data: str | bytes) -> bytes:
@@ -317,28 +341,70 @@ def _is_project(root: Path) -> bool:
     return (root / MANIFEST).is_file()
 
 
-def _users_files(root: Path, new: Mapping[str, object]) -> list[str]:
-    """What in an older project is neither generated nor built; ToolchainError where writing would lose an edit."""
+def _users_files(root: Path, new: Mapping[str, object]) -> dict[str, str]:
+    """What in an older project is neither generated nor built, and where it goes; ToolchainError where writing would lose an edit."""
     manifest = _manifest(root)
     hashes, product = dict(manifest["files"]), manifest["product"]
     present = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_symlink() or not p.is_dir())
     kept = [name for name in present if name not in hashes and name not in (MANIFEST, product)]
     edited = [n for n in present if n in hashes and hashlib.sha256((root / n).read_bytes()).hexdigest() != hashes[n]]
-    lost = edited + [name for name in kept if name in new]
+    made = [name for step in steps(manifest) for name in (*step.makes, *step.reports.values())] + [LOGS] * bool(
+        manifest["steps"]
+    )
+    aside = {name for name in kept if any(name == of or name.startswith(f"{of}/") for of in made)}
+    lost = edited + [name for name in kept if name in new and name not in aside]
     if lost:
         what = f"holds changes of yours that would be lost: {', '.join(lost[:4])}{', ...' if len(lost) > 4 else ''}"
         raise ToolchainError(str(root), what, "choose another folder, or move them")
-    return kept
+    old = f"{PREVIOUS}/{manifest['digest'][:12]}"
+    return {name: f"{old}/{name}" if name in aside else name for name in kept}
+
+
+def _same(old: Path, new: Path) -> None:
+    """The same file under a second name, or a copy where there are no such names: a vendor's folder may be large."""
+    try:
+        os.link(old, new, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(old, new, follow_symlinks=False)
 
 
 def _manifest(root: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise ToolchainError(str(root), "is not a bitwright project", "emit one there first") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ToolchainError(str(root), "was written by another version of bitwright", "emit the project again")
+    except OSError:
+        raise ToolchainError(str(root), f"has no {MANIFEST} that can be read", "emit a project there first") from None
+    except ValueError:
+        manifest = None
+    if isinstance(manifest, dict) and manifest.get("format") not in (None, FORMAT):
+        raise ToolchainError(
+            str(root), "was written by another version of bitwright", "emit the project again elsewhere"
+        )
+    kinds = {**dict.fromkeys(_HEAD, str), "format": int, "commands": list, "steps": list, "digest": str, "files": dict}
+    if not isinstance(manifest, dict) or not all(isinstance(manifest.get(key), kind) for key, kind in kinds.items()):
+        what = "is damaged: it must hold what bitwright wrote there"
+        raise ToolchainError(str(root / MANIFEST), what, "emit the project again in another folder")
     return manifest
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One at a time in a folder: what the tools make there is not made for two. The manifest is the lock."""
+    try:
+        lock = (root / MANIFEST).open("r+")
+    except OSError as error:
+        raise ToolchainError(str(root), f"cannot be written: {error.strerror}", "choose another folder") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise _busy(root) from None
+        yield
+
+
+def _busy(root: Path) -> ToolchainError:
+    return ToolchainError(
+        str(root), "another build runs in this folder", "wait for it, end it, or choose another folder"
+    )
 
 
 def _replace(fresh: Path, root: Path) -> None:
@@ -363,14 +429,19 @@ def _shown(argv: Sequence[str]) -> str:
 
 
 def _run(root: Path, argv: Sequence[str]) -> None:
-    try:
-        done = subprocess.run(argv, cwd=root, capture_output=True, text=True, errors="replace", timeout=BUILD_TIMEOUT_S)
-    except FileNotFoundError:
-        raise ToolchainError(str(root), f"{argv[0]} not found", "run `bitwright doctor`") from None
-    except subprocess.TimeoutExpired:
-        raise ToolchainError(
-            str(root), f"{argv[0]} did not end within {BUILD_TIMEOUT_S:.0f} s", "run it by hand"
-        ) from None
-    if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip()
-        raise ToolchainError(str(root), f"the build failed (exit {done.returncode}): {' '.join(argv)}\n{said}")
+    def tick(seconds: float) -> None:
+        if seconds > BUILD_TIMEOUT_S:
+            what = f"{argv[0]} did not end within {BUILD_TIMEOUT_S:.0f} s"
+            raise ToolchainError(str(root), what, "run it by hand")
+
+    with tempfile.TemporaryFile() as log:
+        try:
+            code = children.run(argv, root, log, tick=tick)
+        except OSError as error:
+            absent = isinstance(error, FileNotFoundError)
+            what = f"{argv[0]} not found" if absent else f"{argv[0]} cannot be started: {error.strerror}"
+            raise ToolchainError(str(root), what, "run `bitwright doctor`") from None
+        log.seek(0)
+        said = log.read().decode("utf-8", "replace").strip()
+    if code:
+        raise ToolchainError(str(root), f"the build failed (exit {code}): {' '.join(argv)}\n{said}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,9 +33,22 @@ class PipedConsole(Console):
 
 
 @contextmanager
-def progress(console: Console) -> Iterator[Callable[[str, float], None]]:
-    """A bar on standard error that follows (what, done) and leaves nothing behind; none where nobody watches."""
+def progress(console: Console, stages: bool = False) -> Iterator[Callable[[str, float], None]]:
+    """A bar on standard error that follows (what, done) and leaves nothing behind. Where nobody watches there is none; with
+    `stages`, for work of hours, a line there for each new `what`, without the time after its comma."""
     watching = Console(stderr=True)
+    if stages and not watching.is_terminal:
+        last = ""
+
+        def say(what: str, done: float) -> None:
+            nonlocal last
+            stage = what.partition(", ")[0]
+            if stage != last:
+                last = stage
+                print(stage, file=sys.stderr, flush=True)
+
+        yield say
+        return
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -127,11 +141,11 @@ def resources(console: Console, found: Sequence[Resources], board: Board, image:
     """`bitwright build` for an FPGA: what the vendor's reports say, each row with what its figures are."""
     assert board.fpga is not None
     columns = ("luts", "ffs", "dsps", "brams", "urams")
-    rows = table("figures are", *columns, "fmax", "latency cycles", "interval", right=(*columns, "fmax"))
+    rows = table("figures are", *columns, "fmax", "latency cycles", "interval", "report", right=(*columns, "fmax"))
     for row in found:
         numbers = [_of(getattr(row, name), getattr(board.fpga, name)) for name in columns]
         spans = [_span(row.latency_cycles), _span(row.initiation_interval)]
-        rows.add_row(row.label, *numbers, _mhz(row.fmax_hz or 0), *spans)
+        rows.add_row(row.label, *numbers, _mhz(row.fmax_hz or 0), *spans, Path(row.files[0]).name)
     console.print(rows)
     if image.path.suffix == ".bit":
         console.print(f"bitstream {image.path} for {board.name}")

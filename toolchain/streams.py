@@ -105,7 +105,7 @@ def network(graph: Graph) -> Network:
     and clones around them, a sink that takes one graph output after another (as the words on the wire come and go)."""
     if graph.states:
         what = f"keeps state %{graph.states[0].input.name}, which a stream cannot"
-        raise UnsupportedError(f"graph {graph.name}", what, "use io_parallel")
+        raise UnsupportedError(f"graph {graph.name}", what, "use --io parallel")
     return _Builder(graph).build()
 
 
@@ -120,7 +120,7 @@ class _Builder:
         self.uses: dict[str, list[tuple[Op, int] | None]] = {t.name: [] for t in graph.tensors()}
         for tensor in graph.outputs:  # hls4ml gives the first copy to the output
             self.uses[tensor.name].append(None)
-        self.ops = _live(graph)
+        self.ops = graph.live_ops()
         for op in self.ops:
             for k, tensor in enumerate(inputs_of(op)):
                 self.uses[tensor.name].append((op, k))
@@ -236,16 +236,6 @@ class _Builder:
         for reads in np.diff(needs, prepend=0).tolist():
             process.fire([fifo] * reads, (made,))
         return made
-
-
-def _live(graph: Graph) -> list[Op]:
-    """Without the ops that nobody reads: a FIFO without a reader would fill and block."""
-    wanted, kept = {t.name for t in graph.outputs}, list[Op]()
-    for op in reversed(graph.ops):
-        if op.output.name in wanted:
-            wanted.update(t.name for t in inputs_of(op))
-            kept.append(op)
-    return kept[::-1]
 
 
 def _windows(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .ops import Op, consts_of
+from .ops import Op, consts_of, inputs_of
 from .types import Const, Tensor
 
 
@@ -46,6 +46,21 @@ class Graph:
             yield state.initial
         for op in self.ops:
             yield from consts_of(op)
+
+    def live_ops(self) -> tuple[Op, ...]:
+        """In order, the ops whose output reaches a graph output or a state."""
+        wanted = {t.name for t in self.outputs} | {s.output.name for s in self.states}
+        kept: list[Op] = []
+        for op in reversed(self.ops):
+            if op.output.name in wanted:
+                wanted.update(t.name for t in inputs_of(op))
+                kept.append(op)
+        return tuple(reversed(kept))
+
+    def unread_inputs(self) -> tuple[Tensor, ...]:
+        """The inputs that no op reads and that are no output."""
+        read = {t.name for op in self.ops for t in inputs_of(op)} | {t.name for t in self.outputs}
+        return tuple(t for t in self.inputs if t.name not in read)
 
     def channels_first(self, name: str) -> bool:
         """Whether the model itself takes this input channels first."""

@@ -1,42 +1,22 @@
 """A child process with a pipe to it, for the links that start one.
 
-Rule: it dies with this process, even if this process is killed: Linux is asked to (PR_SET_PDEATHSIG), and elsewhere
-its pipe closing and `atexit` must do.
+Rule: it dies with this process, even if this process is killed; where the system cannot be asked for that, its pipe closing
+and `atexit` must do.
 """
 
 from __future__ import annotations
 
 import atexit
-import ctypes
-import os
 import select
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from toolchain import children
 from toolchain.errors import MissingToolError, ToolchainError
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def die_with_parent() -> Callable[[], None] | None:
-    """What to run in the child before exec."""
-    if _libc is None:
-        return None
-    parent = os.getpid()
-
-    def ask() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
-
-    return ask
 
 
 class Child:
@@ -60,7 +40,7 @@ class Child:
                 stdout=theirs.fileno() if stdio else self._log.fileno(),
                 stderr=self._log.fileno(),
                 pass_fds=() if stdio else (theirs.fileno(),),
-                preexec_fn=die_with_parent(),
+                preexec_fn=children.die_with_parent(),
                 cwd=folder,
             )
         except OSError as error:
@@ -111,13 +91,7 @@ class Child:
     def close(self) -> None:
         atexit.unregister(self.close)
         self._socket.close()
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(2.0)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        children.end(self._process)
         self._log.close()
 
 

@@ -14,10 +14,10 @@ import time
 import tty
 from collections.abc import Sequence
 
+from toolchain import children
 from toolchain.boards import Board
 from toolchain.errors import MissingToolError, ToolchainError
 from toolchain.links import CountKind, Link
-from toolchain.links._child import die_with_parent
 from toolchain.links.serial import SerialLink
 from toolchain.project import Image
 
@@ -44,7 +44,7 @@ class VerilatorLink(Link):
                 stderr=self._log.fileno(),
                 pass_fds=(master,),
                 cwd=image.path.resolve().parent,  # hls4ml's C++ reads its constants from the project's folder
-                preexec_fn=die_with_parent(),
+                preexec_fn=children.die_with_parent(),
             )
         except OSError as error:
             os.close(self._slave)
@@ -99,13 +99,7 @@ class VerilatorLink(Link):
             return
         self._serial.close()
         os.close(self._slave)
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(2.0)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        children.end(self._process)
         self._log.close()
 
 

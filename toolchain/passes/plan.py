@@ -62,6 +62,14 @@ class Hls:
     def reuse_at(self, output: str) -> int:
         return self.reuse_factor.get(output, self.reuse_factor.get("", 1))
 
+    @property
+    def text(self) -> str:
+        """The choices as people read them: `Vitis, io_stream, Resource, reuse factors 4 to 16`."""
+        strategies = ", ".join(dict.fromkeys(self.strategy.values()))
+        factors = sorted(set(self.reuse_factor.values()) or {1})
+        many = f"factors {factors[0]:,} to {factors[-1]:,}" if len(factors) > 1 else f"factor {factors[0]:,}"
+        return ", ".join(filter(None, [self.tool, self.io, strategies, f"reuse {many}"]))
+
     def parts(self) -> dict[str, object]:
         """Every choice as what JSON can hold."""
         return {

@@ -6,7 +6,7 @@ guessed, and every record says what it is: estimated before synthesis, counted a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -82,6 +82,22 @@ def readers() -> dict[str, Callable[[str, str, Label], Resources]]:
     }
 
 
+# what a report of this kind says where it is whole, whatever the design
+ALWAYS: Mapping[str, tuple[str, ...]] = {
+    "csynth": ("luts", "ffs", "dsps", "brams"),
+    "cosim": ("latency_cycles",),
+    "utilization": ("luts", "ffs", "dsps", "brams"),
+    "timing": ("slack_ps", "fmax_hz"),
+}
+
+
+def check_whole(kind: str, found: Resources) -> None:
+    """ToolchainError for the report of a step that lacks what every whole one has: a blank is no figure to pass with."""
+    lacks = [name for name in ALWAYS.get(kind, ()) if getattr(found, name) is None]
+    if lacks:
+        raise truncated(", ".join(found.files), f"it says nothing of {', '.join(lacks)}")
+
+
 def truncated(where: str, what: str) -> ToolchainError:
     return ToolchainError(where, f"is cut off or is another report: {what}", "run the step that makes it again")
 
@@ -142,7 +158,8 @@ def problems(found: Resources, board: Board) -> list[str]:
             said.append(f"{blocks} (of {fpga.bram_bits:,} bits)")
     if found.fmax_hz is not None and found.fmax_hz < fpga.core_clock_hz:
         have, need = found.fmax_hz / 1e6, fpga.core_clock_hz / 1e6
-        slack = f", slack {found.slack_ps / 1000:.3f} ns" if found.slack_ps is not None else ""
+        late = found.slack_ps is not None and found.slack_ps < 0  # else it is of another clock than the board's
+        slack = f", slack {(found.slack_ps or 0) / 1000:.3f} ns" if late else ""
         said.append(f"fmax {have:.1f} MHz of {need:g} MHz ({have / need:.1%}), {need - have:.1f} MHz short{slack}")
     elif found.slack_ps is not None and found.slack_ps < 0:
         said.append(f"slack {found.slack_ps / 1000:.3f} ns, must be 0 or more")

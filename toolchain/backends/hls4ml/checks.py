@@ -25,7 +25,7 @@ def before(network: Network, hls: Hls) -> None:
     for layer in network.layers:
         if hls.stream and read.count(layer.name) > COPIES:
             what = f"is read {read.count(layer.name)} times, and hls4ml copies a stream {COPIES} times at most"
-            raise UnsupportedError(f"%{layer.op}", what, "use io_parallel")
+            raise UnsupportedError(f"%{layer.op}", what, "use --io parallel")
         weight = layer.attributes.get("weight_data", layer.attributes.get("depthwise_data"))
         if (
             hls.strategy_at(layer.op) == "distributed_arithmetic"

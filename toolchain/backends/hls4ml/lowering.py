@@ -52,11 +52,9 @@ def lower(graph: Graph, stream: bool, depthwise: bool = True, shared: Container[
 
 def _all_read(graph: Graph) -> None:
     """A stream that nobody empties fills up, and whoever feeds it waits for ever: in a circuit at the second inference or so."""
-    read = {t.name for op in graph.ops for t in ops.inputs_of(op)} | {t.name for t in graph.outputs}
-    for tensor in graph.inputs:
-        if tensor.name not in read:
-            what = "is read by no op, and a stream that nobody reads fills up and blocks the design"
-            raise UnsupportedError(f"input %{tensor.name}", what, "use io_parallel, or leave it out of the model")
+    for tensor in graph.unread_inputs():
+        what = "is read by no op, and a stream that nobody reads fills up and blocks the design"
+        raise UnsupportedError(f"input %{tensor.name}", what, "use --io parallel, or leave it out of the model")
 
 
 def _axes(at: str, tensor: Tensor) -> None:

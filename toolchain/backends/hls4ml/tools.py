@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from toolchain.errors import ToolchainError, UnsupportedError, nearest
+from toolchain.fpga_boards import REFUSED
 
 IO = ("io_parallel", "io_stream")
 STRATEGIES = ("Latency", "Resource", "distributed_arithmetic")
@@ -37,8 +38,7 @@ TOOLS = {
         # its depthwise_conv_2d_cl of arrays takes every stride for 1 and writes beyond its result, that of streams asserts
         # that strategy is not Resource
         HlsTool("Catapult", "ac", "catapult", depthwise=False),
-        HlsTool("oneAPI", "ac", "", refused="our kernels have no form for its pipes yet"),
-        HlsTool("Libero", "ac", "", refused="hls4ml 1.3.0 leaves the templates of its build script out of its package"),
+        *(HlsTool(name, "ac", "", refused=why) for name, why in REFUSED.items()),
         HlsTool(
             "VitisUnified",
             "ap",
