@@ -292,9 +292,9 @@ class _Maker:
             return self.choice([1, 3, -5, 7, 0]), self.integer(-9, 9), fall + self.integer(0, 2)
         if style == 2:
             return self.choice([1, -1]) << self.integer(0, 3), 0, 0
-        shift = min(fall + 20, 50)
+        shift, most = min(fall + 20, 50), max(min(20, 61 - bits), 1)  # bits of the multiplier: the product fits int64
         return (
-            self.choice([1, -1]) * self.integer(1 << 19, 1 << 20),
+            self.choice([1, -1]) * self.integer(1 << most - 1, 1 << most),
             self.integer(-(1 << shift), 1 << shift) >> 2,
             shift,
         )
