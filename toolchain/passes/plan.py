@@ -88,17 +88,20 @@ class Hls:
 class Plan:
     """`fused`: values that are never stored. `arena`: byte offset of each tensor there. `alias`: tensors that are another
     name for a graph input, output or state. `packing`: how a constant is stored, one value in one storage type unless said.
-    `hls`: how an HLS back end builds it, None for every other back end."""
+    `kernels`: by an op's output, the kernel that is not the general one. `scratch_bytes`: what the largest of them needs while it
+    runs. `hls`: how an HLS back end builds it, None for every other back end."""
 
     fused: frozenset[str] = frozenset()
     arena: Mapping[str, int] = field(default_factory=dict)
     arena_bytes: int = 0
     alias: Mapping[str, str] = field(default_factory=dict)
     packing: Mapping[str, str] = field(default_factory=dict)
+    kernels: Mapping[str, str] = field(default_factory=dict)
+    scratch_bytes: int = 0
     hls: Hls | None = None
 
     def __post_init__(self) -> None:
-        for name in ("arena", "alias", "packing"):
+        for name in ("arena", "alias", "packing", "kernels"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def place(self, name: str) -> str | int:
@@ -114,7 +117,10 @@ class Plan:
             "alias": dict(self.alias),
             "packing": dict(self.packing),
         }
-        if self.hls is not None:  # a plan without it keeps the digest it has always had
+        # a plan without these keeps the digest it has always had
+        if self.kernels:
+            parts |= {"kernels": dict(self.kernels), "scratch_bytes": self.scratch_bytes}
+        if self.hls is not None:
             parts["hls"] = self.hls.parts()
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -7,7 +7,7 @@
 #define NN_REQUANTIZE_H
 #include "nn.h"
 
-typedef enum { NN_FLOOR, NN_HALF_EVEN, NN_HALF_AWAY, NN_HALF_TOWARD_ZERO, NN_TOWARD_ZERO, NN_AWAY_FROM_ZERO, NN_TFLM } nn_rounding;
+typedef enum { NN_FLOOR, NN_HALF_EVEN, NN_HALF_AWAY, NN_HALF_TOWARD_ZERO, NN_TOWARD_ZERO, NN_AWAY_FROM_ZERO, NN_TFLM, NN_TFLM_SHORT } nn_rounding;
 
 typedef struct {
     nn_rounding rounding;
@@ -54,11 +54,30 @@ NN_INLINE int64_t nn_tflm(int64_t acc, int64_t multiplier, uint32_t shift) {
     return nn_round64(x, right, NN_HALF_AWAY);
 }
 
+/* The same where twice the accumulator fits int32, nothing is shifted left, and `right`, the second shift, is 1 or more: the
+ * generator has proved it. The second rounding is floor((d + half - [d < 0]) / 2**right); the sign of acc stands for that of d,
+ * which differ only where d is 0, and there the -1 changes nothing. */
+NN_INLINE int32_t nn_tflm_short(int32_t acc, int32_t multiplier, uint32_t right) {
+    const int32_t twice = (int32_t)((uint32_t)acc << 1);
+    int32_t d;
+#ifdef __ARM_FEATURE_DSP
+    __asm__("smmulr %0, %1, %2" : "=r"(d) : "r"(twice), "r"(multiplier));
+    d += acc >> 31;
+    __asm__("asrs %0, %0, %1\n\tadc %0, %0, #0" : "+r"(d) : "r"(right) : "cc"); /* the last bit that goes out is the half */
+    return d;
+#else
+    d = (int32_t)(((int64_t)twice * multiplier + ((int64_t)1 << 31)) >> 32) + (acc >> 31);
+    return (d + (int32_t)(((uint32_t)1 << right) >> 1)) >> right;
+#endif
+}
+
 NN_INLINE int64_t nn_requantize(int64_t acc, size_t c, nn_requantize_args q) {
     const uint32_t shift = (uint32_t)nn_get(q.shift, c);
     int64_t y;
     if (q.rounding == NN_TFLM) {
         y = nn_tflm(acc, nn_get(q.multiplier, c), shift);
+    } else if (q.rounding == NN_TFLM_SHORT) {
+        y = nn_tflm_short((int32_t)acc, (int32_t)nn_get(q.multiplier, c), shift);
     } else if (q.wide) { /* modulo 2**64, as sums are: of product and sum only the sum is proved to fit */
         const uint64_t product = (uint64_t)acc * (uint64_t)nn_get(q.multiplier, c);
         y = nn_round64((int64_t)(product + (uint64_t)nn_get(q.offset, c)), shift, q.rounding);

@@ -6,7 +6,7 @@ One rule: what a kernel is told here is a literal or a table; nothing is decided
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import lcm, prod
 
 from toolchain.errors import UnsupportedError, assert_never
@@ -15,8 +15,10 @@ from toolchain.ir.geometry import pool_counts
 from toolchain.ir.ops import Op, where
 from toolchain.ir.ranges import Range
 from toolchain.layout import SIZES, STAGES, Function, ctype
+from toolchain.packed import Dot
 from toolchain.passes.plan import Plan
 
+from . import dsp
 from .names import field_name
 from .special import special
 from .stages import stage
@@ -32,6 +34,7 @@ class Context:
     plan: Plan
     ranges: Mapping[str, Range]
     tables: Tables
+    dots: dict[str, Dot] = field(default_factory=dict)  # inner loops of nn_dsp.S, as they are asked for
 
     def wide(self, tensor: Tensor) -> int:
         """1 where the values of a tensor need int64."""
@@ -88,8 +91,10 @@ def call(function: Function, c: Context) -> list[str]:
             raise assert_never(head)
 
 
-def kernel(op: Op) -> str:
+def kernel(op: Op, plan: Plan) -> str:
     """The header of the kernel that an op's function is made with."""
+    if op.output.name in plan.kernels:
+        return dsp.HEADER
     if isinstance(op, ops.Mac) and (found := special(op)):
         return f"{found}.h"
     match op:
@@ -122,6 +127,8 @@ def _stages(chain: Sequence[Op], name: str, y: Tensor, c: Context) -> tuple[str,
 
 
 def _mac(op: ops.Mac, name: str, y: Tensor, stages: str, c: Context) -> list[str]:
+    if op.output.name in c.plan.kernels:
+        return dsp.call(op, name, c.at(y), stages, c)
     wide = c.wide(op.output)
     weight, weight_code = c.tables.const(op.weight)
     zero = op.input.qtype.zero_point

@@ -7,6 +7,7 @@ from toolchain.ir.check import check_with_ranges
 from toolchain.layout import Function, copies, ctype, functions, nbytes, tensors
 from toolchain.passes.plan import Plan
 
+from . import dsp
 from .calls import Context, call, kernel
 from .names import field_name
 from .tables import Tables, number, rows
@@ -14,26 +15,31 @@ from .tables import Tables, number, rows
 SIGNATURE = "(const model_inputs *in, model_outputs *out)"
 
 
-def source(graph: Graph, plan: Plan, banner: str) -> tuple[str, Tables, tuple[str, ...]]:
-    """The text of model.c, its tables, and the kernel headers it includes."""
+def source(graph: Graph, plan: Plan, banner: str) -> tuple[dict[str, str], Tables, tuple[str, ...]]:
+    """The texts of model.c and of the assembly beside it, the tables, and the kernel files that they include."""
     tables = Tables(plan)
     context = Context(graph, plan, check_with_ranges(graph), tables)
     found = functions(graph, plan)
     bodies = [_function(f, context) for f in found]  # first: they ask for the tables
     headers = sorted(
-        {kernel(f.ops[0]) for f in found if f.ops} | ({"nn_move.h"} if graph.states or copies(graph) else set())
+        {kernel(f.ops[0], plan) for f in found if f.ops} | ({"nn_move.h"} if graph.states or copies(graph) else set())
     )
     parts = [
         banner,
         "\n".join(['#include "model_debug.h"', *(f'#include "kernels/{h}"' for h in headers)]),
         _memory(graph, plan),
+        dsp.declarations(context.dots.values(), plan.scratch_bytes) if context.dots else "",
         _states(graph, tables),
         tables.text(),
         *bodies,
         _run(found),
         _debug(graph, plan, found),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n", tables, tuple(headers)
+    texts = {"model.c": "\n\n".join(filter(None, parts)) + "\n"}
+    if context.dots:
+        texts["model_dsp.S"] = dsp.assembly(context.dots.values(), banner)
+        headers.append(dsp.SOURCE)
+    return texts, tables, tuple(headers)
 
 
 def _memory(graph: Graph, plan: Plan) -> str:

@@ -1,0 +1,135 @@
+/* Dense layers and convolutions on Cortex-M cores with the DSP extension. The values of x that a row of the output needs are
+ * widened to int16 once, in `rows`; the sums of two positions and four rows of weights (or of one position and eight rows) are
+ * made by a function of nn_dsp.S; what follows is as in every other kernel. Zero points are folded into the bias: outside the input
+ * x is the zero point. */
+#ifndef NN_DSP_H
+#define NN_DSP_H
+#include "nn_stages.h"
+
+typedef struct {
+    int32_t in_h, in_w, in_c, out_h, out_w, out_c, k_h, k_w, stride_h, stride_w, top, left;
+    int32_t tile;       /* output positions of a row that are made of the values in `rows` */
+    int32_t pitch;      /* elements from a row of `rows` to the next */
+    int32_t block;      /* elements of packed weights for a block of rows */
+    int32_t zero_point; /* of x */
+    int x_signed;
+} nn_dsp_shape;
+
+typedef void nn_dsp_dot(const nn_s16 *x, const nn_s16 *w, nn_s32 *sums);
+
+/* n values of x as int16. */
+NN_INLINE void nn_dsp_widen(nn_s16 *to, const void *x, int32_t n, int x_signed) {
+    const nn_u8 *from = (const nn_u8 *)x;
+    for (; n >= 4; n -= 4) {
+        uint32_t four, even, odd;
+        __builtin_memcpy(&four, from, 4);
+        if (x_signed) {
+            __asm__("sxtb16 %0, %1" : "=r"(even) : "r"(four));
+            __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(four));
+        } else {
+            __asm__("uxtb16 %0, %1" : "=r"(even) : "r"(four));
+            __asm__("uxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(four));
+        }
+        __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(four) : "r"(even), "r"(odd));
+        __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(odd) : "r"(odd), "r"(even));
+        __builtin_memcpy(to, &four, 4);
+        __builtin_memcpy(to + 2, &odd, 4);
+        from += 4;
+        to += 4;
+    }
+    for (; n > 0; n--) {
+        *to++ = x_signed ? (nn_s16)(nn_s8)*from : (nn_s16)*from;
+        from++;
+    }
+}
+
+/* n values down in memory, four at a time: up to three more are copied, which lie in a row that is filled next. */
+NN_INLINE void nn_dsp_down(nn_s16 *to, const nn_s16 *from, int32_t n) {
+    for (; n > 0; n -= 4) {
+        uint32_t low, high;
+        __asm__ volatile("ldrd %0, %1, [%2], #8" : "=&r"(low), "=&r"(high), "+r"(from) : : "memory");
+        __asm__ volatile("strd %1, %2, [%0], #8" : "+r"(to) : "r"(low), "r"(high) : "memory");
+    }
+}
+
+/* Row h of the input, from column v on, as one row of `rows`; outside the input the zero point. */
+NN_INLINE void nn_dsp_row(nn_s16 *to, const void *x, int32_t h, int32_t v, nn_dsp_shape s) {
+    const int32_t all = (s.tile - 1) * s.stride_w + s.k_w;
+    int32_t before = v < 0 ? -v : 0, end = s.in_w - v < all ? s.in_w - v : all;
+    if (h < 0 || h >= s.in_h || end < before) {
+        before = end = all;
+    }
+    for (int32_t i = 0; i < before * s.in_c; i++) {
+        to[i] = (nn_s16)s.zero_point;
+    }
+    if (end > before) {
+        nn_dsp_widen(to + before * s.in_c, (const nn_u8 *)x + (h * s.in_w + v + before) * s.in_c, (end - before) * s.in_c, s.x_signed);
+    }
+    for (int32_t i = end * s.in_c; i < all * s.in_c; i++) {
+        to[i] = (nn_s16)s.zero_point;
+    }
+}
+
+/* The sums of two rows of weights from their packed sums, with the bias, through the stages. */
+NN_INLINE void nn_dsp_put(void *y, int32_t at, int32_t sum, int32_t low, int32_t o, int32_t out_c, nn_param bias, nn_stages stages) {
+    const uint32_t first = (uint32_t)((int32_t)((uint32_t)sum - (uint32_t)low) >> 8); /* modulo 2**32 until the bias is in */
+    nn_put(y, (size_t)(at + o), (int32_t)(first + (uint32_t)nn_get(bias, (size_t)o)), (size_t)o, stages);
+    if (out_c % 2 == 0 || o + 1 < out_c) {
+        const uint32_t second = (uint32_t)low + (uint32_t)nn_get(bias, (size_t)o + 1);
+        nn_put(y, (size_t)(at + o + 1), (int32_t)second, (size_t)o + 1, stages);
+    }
+}
+
+NN_INLINE void nn_conv_dsp(const void *x, const nn_s16 *w, nn_param bias, void *y, nn_dsp_shape s, nn_stages stages, nn_dsp_dot *dot,
+                           nn_s16 *rows) {
+    const int32_t kept = s.k_h > s.stride_h ? s.k_h - s.stride_h : 0; /* rows that the next row of the output needs too */
+    for (int32_t first = 0; first < s.out_w; first += s.tile) {
+        const int32_t end = s.out_w - first < s.tile ? s.out_w - first : s.tile;
+        for (int32_t oh = 0; oh < s.out_h; oh++) {
+            int32_t have = 0;
+            if (oh != 0 && kept != 0) {
+                nn_dsp_down(rows, rows + s.stride_h * s.pitch, kept * s.pitch);
+                have = kept;
+            }
+            for (int32_t i = have; i < s.k_h; i++) {
+                nn_dsp_row(rows + i * s.pitch, x, oh * s.stride_h - s.top + i, first * s.stride_w - s.left, s);
+            }
+            for (int32_t ow = 0; ow < end; ow += 2) {
+                const nn_s16 *w_block = w;
+                const int32_t at = (oh * s.out_w + first + ow) * s.out_c;
+                for (int32_t o = 0; o < s.out_c; o += 4) {
+                    nn_s32 sums[8];
+                    dot(rows + ow * s.stride_w * s.in_c, w_block, sums);
+                    w_block += s.block;
+                    nn_dsp_put(y, at, sums[0], sums[2], o, s.out_c, bias, stages);
+                    if (s.out_c % 4 == 0 || o + 2 < s.out_c) {
+                        nn_dsp_put(y, at, sums[4], sums[6], o + 2, s.out_c, bias, stages);
+                    }
+                    if ((s.out_w % 2 == 0 && s.tile % 2 == 0) || ow + 1 < end) {
+                        nn_dsp_put(y, at + s.out_c, sums[1], sums[3], o, s.out_c, bias, stages);
+                        if (s.out_c % 4 == 0 || o + 2 < s.out_c) {
+                            nn_dsp_put(y, at + s.out_c, sums[5], sums[7], o + 2, s.out_c, bias, stages);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* One position: in_c values, eight rows of weights at once. */
+NN_INLINE void nn_dense_dsp(const void *x, const nn_s16 *w, nn_param bias, void *y, nn_dsp_shape s, nn_stages stages, nn_dsp_dot *dot,
+                            nn_s16 *rows) {
+    nn_dsp_widen(rows, x, s.in_c, s.x_signed);
+    for (int32_t o = 0; o < s.out_c; o += 8) {
+        nn_s32 sums[8];
+        dot(rows, w, sums);
+        w += s.block;
+        for (int32_t k = 0; k < 4; k++) {
+            if (s.out_c % 8 == 0 || o + 2 * k < s.out_c) {
+                nn_dsp_put(y, 0, sums[2 * k], sums[2 * k + 1], o + 2 * k, s.out_c, bias, stages);
+            }
+        }
+    }
+}
+#endif

@@ -1,0 +1,167 @@
+"""Two rows of weights in one halfword, for cores that multiply two halfwords at once: the form, its bounds, its inner loops.
+
+Rule: a form is used only where its bounds hold for these very weights and inputs; firmware_templates/c/kernels/nn_dsp.S says
+why they suffice. Used by the pass that chooses kernels and by the C back end that writes the tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from toolchain.ir import ops
+from toolchain.ir.types import Ints
+
+DSP_CORES = ("cortex-m4f", "cortex-m7", "cortex-m33")
+POSITIONS = 8  # of a row without a window beside it, made of one filling of `rows`
+MOST_UNROLLED = 16  # pairs of values in a straight line: beyond it the loop's two instructions are below one percent
+MOST_STEP = 4095  # bytes that an LDR reaches
+MOST_SKIP = 65535  # bytes that a MOVW holds
+CALL = 26  # instructions around an inner loop: call, save, clear, store, return
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A function of nn_dsp.S: `segments` runs of `pairs` pairs of values; `skip` bytes between runs, `step` to the next position."""
+
+    form: str  # 4X2: four rows at two positions; 8X1: eight rows at one
+    pairs: int
+    segments: int = 1
+    skip: int = 0
+    step: int = 4
+
+    @property
+    def loops(self) -> tuple[int, int, int]:
+        """(times, pairs in a straight line, pairs after them)."""
+        if self.pairs <= MOST_UNROLLED:
+            return 1, self.pairs, 0
+        times = -(-self.pairs // MOST_UNROLLED)
+        unroll = self.pairs // times
+        return times, unroll, self.pairs - times * unroll
+
+    @property
+    def name(self) -> str:
+        return f"nn_dsp_{self.form.lower()}_{self.pairs}_{self.segments}_{self.skip}_{self.step}"
+
+    @property
+    def line(self) -> str:
+        """The line of model_dsp.S that makes it."""
+        times, unroll, rest = self.loops
+        numbers = (times, unroll, rest, self.segments, self.skip, self.step)
+        return f"    NN_DSP_DOT {self.name}, {self.form}, {', '.join(map(str, numbers))}"
+
+    @property
+    def instructions(self) -> int:
+        """Of one call, counted from the source."""
+        times, _, _ = self.loops
+        each = 14 if self.form == "4X2" else 17
+        loop = 2 * times + 1 + (2 if self.segments > 1 else 0) if times > 1 else 0
+        ends = 4 if self.segments > 1 else 0
+        return CALL + self.segments * (each * self.pairs + loop + ends)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A dense layer or a convolution as nn_dsp.h takes it: two dimensions, one group."""
+
+    weight: Ints  # [rows, segments, run]
+    in_h: int
+    in_w: int
+    in_c: int
+    out_h: int
+    out_w: int
+    k_h: int
+    k_w: int
+    stride_h: int
+    stride_w: int
+    top: int
+    left: int
+    tile: int
+
+    @property
+    def rows(self) -> int:
+        return int(self.weight.shape[0])
+
+    @property
+    def alone(self) -> bool:
+        """One position: eight rows at once."""
+        return self.out_h == 1 and self.out_w == 1 and self.k_h == 1 and self.run == self.in_w * self.in_c
+
+    @property
+    def run(self) -> int:
+        return int(self.weight.shape[2])
+
+    @property
+    def block(self) -> int:
+        """Halfwords of packed weights for the rows of one call."""
+        return (4 if self.alone else 2) * self.k_h * 2 * self.pairs
+
+    @property
+    def pairs(self) -> int:
+        return -(-self.run // 2)
+
+    @property
+    def pitch(self) -> int:
+        """Elements from a widened row to the next: an even number, with what a second position reads behind the last."""
+        return (
+            -(-self.tile * self.stride_w * self.in_c // 2) * 2
+            + -(-max(self.run - self.stride_w * self.in_c, 0) // 2) * 2
+            + 2
+        )
+
+    @property
+    def scratch_bytes(self) -> int:
+        behind = self.stride_w * self.in_c + 2  # a tile of odd size: a second position that nobody stores
+        return 2 * (self.k_h * self.pitch + behind)
+
+    @property
+    def dot(self) -> Dot:
+        if self.alone:
+            return Dot("8X1", self.pairs)
+        skip = 2 * (self.pitch - 2 * self.pairs) if self.k_h > 1 else 0
+        return Dot("4X2", self.pairs, self.k_h, skip, 2 * self.stride_w * self.in_c)
+
+    def packed(self) -> Ints:
+        """[blocks, segments, pairs, rows of a block / 2, 2] halfwords, 256 * a + b: the order in which nn_dsp.S reads them."""
+        of = 8 if self.alone else 4
+        blocks = -(-self.rows // of)
+        whole = np.zeros((blocks * of, self.k_h, 2 * self.pairs), np.int64)
+        whole[: self.rows, :, : self.run] = self.weight
+        two = 256 * whole[0::2] + whole[1::2]
+        found: Ints = two.reshape(blocks, of // 2, self.k_h, self.pairs, 2).transpose(0, 2, 3, 1, 4)
+        return found
+
+    def fits(self, largest: int) -> bool:
+        """The static bounds, for inputs of at most this size: every halfword, the sum of every even row, what the code reaches."""
+        packed, even = self.packed(), self.weight[0::2]
+        sums = np.abs(even).sum(axis=(1, 2))
+        reach = self.dot.step - 4 <= MOST_STEP and 0 <= self.dot.skip <= MOST_SKIP
+        return reach and bool(packed.min() >= -(1 << 15) and packed.max() < 1 << 15 and sums.max() * largest < 1 << 23)
+
+
+def layer(op: ops.Mac) -> Layer | None:
+    """The op in this form, or None where it has none: groups, dilation, wide inputs or weights."""
+    x, w = op.input, op.weight.array
+    if x.qtype.bits > 8 or op.weight.tensor.qtype.bits > 8 or isinstance(op, ops.DepthwiseConv2D):
+        return None
+    if isinstance(op, ops.Dense):
+        positions = x.size // x.channels
+        if positions == 1:
+            return Layer(w[:, None, :], 1, 1, x.channels, 1, 1, 1, 1, 1, 1, 0, 0, 1)
+        return _wide(w[:, None, :], positions, x.channels)
+    if op.groups != 1 or any(d != 1 for d in op.dilation):
+        return None
+    one: tuple[int, ...] = (1,) if isinstance(op, ops.Conv1D) else ()
+    in_h, in_w, out_h, out_w = (*one, *x.shape[:-1], *one, *op.output.shape[:-1])
+    k_h, k_w, stride_h, stride_w = (*one, *w.shape[1:-1], *one, *op.strides)
+    top, left = (*(0 for _ in one), *(before for before, _ in op.padding))
+    weight = w.reshape(w.shape[0], k_h, k_w * x.channels)
+    if k_h == k_w == stride_h == stride_w == 1 and not any(v for pad in op.padding for v in pad):
+        return _wide(weight, in_h * in_w, x.channels)
+    return Layer(weight, in_h, in_w, x.channels, out_h, out_w, k_h, k_w, stride_h, stride_w, top, left, out_w)
+
+
+def _wide(weight: Ints, positions: int, channels: int) -> Layer:
+    tile = min(positions, POSITIONS)
+    return Layer(weight, 1, positions, channels, 1, positions, 1, 1, 1, 1, 0, 0, tile)
