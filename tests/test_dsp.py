@@ -147,18 +147,22 @@ def test_packed_rows_hold_every_weight_once() -> None:
     assert not back[:, :, 5:].any()
 
 
-def test_an_altered_weight_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The comparison has teeth: one bit of one packed weight, and one of the bias."""
-    graph = layer(4)
+@pytest.mark.parametrize("at", [0, 5, 31])
+def test_an_altered_bit_of_a_weight_is_seen(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    b = GraphBuilder("bits")
+    x = b.input("x", (16,), QType(8, True, STEP))
+    b.output(b.dense(x, b.const("w", np.arange(-64, 64).reshape(8, 16)), None, "acc"))
+    graph = b.graph()
     samples = inputs_for(graph, 12, 0)
     plan = forced(graph, "unicorn_m4")
-    assert plan[1].kernels
+    assert dict(plan[1].kernels) == {"acc": "dsp"}
     monkeypatch.setattr(flow, "_plan", lambda *_: plan)
+    assert flow.measure(graph, "unicorn_m4", samples, runs=1).bit_exact
     whole = packed.Layer.packed
 
     def altered(self: packed.Layer) -> np.ndarray:
         values = whole(self).copy()
-        values.flat[0] ^= 1
+        values.flat[at] ^= 1
         return values
 
     monkeypatch.setattr(packed.Layer, "packed", altered)

@@ -6,6 +6,7 @@ why they suffice. Used by the pass that chooses kernels and by the C back end th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,14 +153,20 @@ def layer(op: ops.Mac) -> Layer | None:
         return _wide(w[:, None, :], positions, x.channels)
     if op.groups != 1 or any(d != 1 for d in op.dilation):
         return None
-    one: tuple[int, ...] = (1,) if isinstance(op, ops.Conv1D) else ()
-    in_h, in_w, out_h, out_w = (*one, *x.shape[:-1], *one, *op.output.shape[:-1])
-    k_h, k_w, stride_h, stride_w = (*one, *w.shape[1:-1], *one, *op.strides)
-    top, left = (*(0 for _ in one), *(before for before, _ in op.padding))
+    in_h, in_w = _two(x.shape[:-1], 1)
+    out_h, out_w = _two(op.output.shape[:-1], 1)
+    k_h, k_w = _two(w.shape[1:-1], 1)
+    stride_h, stride_w = _two(op.strides, 1)
+    top, left = _two([before for before, _ in op.padding], 0)
     weight = w.reshape(w.shape[0], k_h, k_w * x.channels)
     if k_h == k_w == stride_h == stride_w == 1 and not any(v for pad in op.padding for v in pad):
         return _wide(weight, in_h * in_w, x.channels)
     return Layer(weight, in_h, in_w, x.channels, out_h, out_w, k_h, k_w, stride_h, stride_w, top, left, out_w)
+
+
+def _two(values: Sequence[int], other: int) -> tuple[int, int]:
+    """Of one dimension or two, as two: one is two with a height of 1."""
+    return (values[0], values[1]) if len(values) > 1 else (other, values[0])
 
 
 def _wide(weight: Ints, positions: int, channels: int) -> Layer:
