@@ -18,7 +18,7 @@ Pipeline = tuple[tuple[Pass, str], ...]
 
 PIPELINE: Pipeline = (
     (dead.run, "first: what nobody reads must cost nothing in any later choice"),
-    (kernels.run, "anywhere after: it looks at one op and its constants"),
+    (kernels.run, "before the arena: what a kernel needs while it runs is memory too"),
     (fusion.run, "before the arena: what is never stored takes no room there"),
     (arena.run, "last: offsets hold only for the final set of stored tensors"),
 )

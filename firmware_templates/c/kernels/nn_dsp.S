@@ -6,6 +6,7 @@
  * halfwords, and SMLAD of that gives B. So two instructions and half an SXTB16 do four products, and flash holds a byte for a weight.
  * A = (S - B) >> 8 is exact while 256 * A fits 32 bits; what overflows on the way does so modulo 2**32 and comes back.
  * Static bound, checked for each row by toolchain/packed.py: largest |x| * sum |a| < 2**23, and 256 * a + b fits a halfword. */
+#ifdef __ARM_FEATURE_DSP
     .syntax unified
     .thumb
     .text
@@ -75,7 +76,7 @@
     .macro NN_DSP_DOT name, form, loops, unroll, rest, segments, skip, step
     NN_DSP_BEGIN \name
     .if \segments > 1
-    movs r3, #\segments
+    movw r3, #\segments
     .endif
 10:
     .if \loops > 1
@@ -106,3 +107,4 @@
     .endif
     NN_DSP_END \name
     .endm
+#endif

@@ -17,9 +17,42 @@ typedef struct {
 
 typedef void nn_dsp_dot(const nn_s16 *x, const nn_s16 *w, nn_s32 *sums);
 
+#ifdef __ARM_FEATURE_DSP
+#define NN_DSP_DOT(name, rows, positions, pairs, segments, skip, step) nn_dsp_dot name; /* model_dsp.S */
+#else
+/* What the functions of nn_dsp.S compute, for cores without the instructions: a model made for one core runs on any. */
+NN_INLINE void nn_dsp_sums(const nn_s16 *x, const nn_s16 *w, nn_s32 *sums, int32_t rows, int32_t positions, int32_t pairs, int32_t segments,
+                           int32_t skip, int32_t step) {
+    uint32_t made[8] = {0};
+    for (int32_t i = 0; i < segments; i++) {
+        for (int32_t k = 0; k < pairs; k++) {
+            for (int32_t r = 0; r < rows / 2; r++) {
+                for (int32_t v = 0; v < 2; v++, w++) {
+                    for (int32_t p = 0; p < positions; p++) {
+                        const uint32_t value = (uint32_t)x[p * step + v];
+                        made[2 * positions * r + p] += (uint32_t)*w * value;
+                        made[2 * positions * r + positions + p] += (uint32_t)(int8_t)*w * value;
+                    }
+                }
+            }
+            x += 2;
+        }
+        x += skip;
+    }
+    for (int32_t i = 0; i < 8; i++) {
+        sums[i] = (int32_t)made[i];
+    }
+}
+#define NN_DSP_DOT(name, rows, positions, pairs, segments, skip, step)                             \
+    static void name(const nn_s16 *x, const nn_s16 *w, nn_s32 *sums) {                             \
+        nn_dsp_sums(x, w, sums, rows, positions, pairs, segments, (skip) / 2, (step) / 2);         \
+    }
+#endif
+
 /* n values of x as int16. */
 NN_INLINE void nn_dsp_widen(nn_s16 *to, const void *x, int32_t n, int x_signed) {
     const nn_u8 *from = (const nn_u8 *)x;
+#ifdef __ARM_FEATURE_DSP
     for (; n >= 4; n -= 4) {
         uint32_t four, even, odd;
         __builtin_memcpy(&four, from, 4);
@@ -37,6 +70,7 @@ NN_INLINE void nn_dsp_widen(nn_s16 *to, const void *x, int32_t n, int x_signed) 
         from += 4;
         to += 4;
     }
+#endif
     for (; n > 0; n--) {
         *to++ = x_signed ? (nn_s16)(nn_s8)*from : (nn_s16)*from;
         from++;
@@ -46,9 +80,15 @@ NN_INLINE void nn_dsp_widen(nn_s16 *to, const void *x, int32_t n, int x_signed) 
 /* n values down in memory, four at a time: up to three more are copied, which lie in a row that is filled next. */
 NN_INLINE void nn_dsp_down(nn_s16 *to, const nn_s16 *from, int32_t n) {
     for (; n > 0; n -= 4) {
+#ifdef __ARM_FEATURE_DSP
         uint32_t low, high;
         __asm__ volatile("ldrd %0, %1, [%2], #8" : "=&r"(low), "=&r"(high), "+r"(from) : : "memory");
         __asm__ volatile("strd %1, %2, [%0], #8" : "+r"(to) : "r"(low), "r"(high) : "memory");
+#else
+        for (int32_t i = 0; i < 4; i++) {
+            *to++ = *from++;
+        }
+#endif
     }
 }
 

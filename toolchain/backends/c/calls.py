@@ -93,10 +93,10 @@ def call(function: Function, c: Context) -> list[str]:
 
 def kernel(op: Op, plan: Plan) -> str:
     """The header of the kernel that an op's function is made with."""
-    if op.output.name in plan.kernels:
-        return dsp.HEADER
     if isinstance(op, ops.Mac) and (found := special(op)):
         return f"{found}.h"
+    if op.output.name in plan.kernels:
+        return dsp.HEADER
     match op:
         case ops.Dense():
             return "nn_dense.h"
@@ -127,7 +127,7 @@ def _stages(chain: Sequence[Op], name: str, y: Tensor, c: Context) -> tuple[str,
 
 
 def _mac(op: ops.Mac, name: str, y: Tensor, stages: str, c: Context) -> list[str]:
-    if op.output.name in c.plan.kernels:
+    if op.output.name in c.plan.kernels and not special(op):
         return dsp.call(op, name, c.at(y), stages, c)
     wide = c.wide(op.output)
     weight, weight_code = c.tables.const(op.weight)

@@ -45,11 +45,16 @@ def call(op: ops.Mac, name: str, y: str, stages: str, c: Context) -> list[str]:
 
 def declarations(dots: Iterable[packed.Dot], scratch_bytes: int) -> str:
     """What model.c says of the inner loops, and the memory that kernels use while they run."""
-    lines = [f"nn_dsp_dot {dot.name}; /* model_dsp.S */" for dot in dots]
+    lines = []
+    for dot in dots:
+        rows, positions = (4, 2) if dot.form == "4X2" else (8, 1)
+        numbers = (rows, positions, dot.pairs, dot.segments, dot.skip, dot.step)
+        lines.append(f"NN_DSP_DOT({dot.name}, {', '.join(map(str, numbers))})")
     lines.append(f"static nn_s16 model_scratch[{-(-scratch_bytes // 2)}] NN_ALIGNED;")
     return "\n".join(lines)
 
 
 def assembly(dots: Iterable[packed.Dot], banner: str) -> str:
     """model_dsp.S."""
-    return "\n".join([banner, "", f'#include "kernels/{SOURCE}"', "", *(dot.line for dot in dots), ""])
+    head = [banner, "", f'#include "kernels/{SOURCE}"', "", "#ifdef __ARM_FEATURE_DSP"]
+    return "\n".join([*head, *(dot.line for dot in dots), "#endif", ""])
