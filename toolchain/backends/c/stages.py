@@ -103,7 +103,7 @@ def joined_offset(s: Steps) -> Steps:
 
 def short_tflm(s: Steps) -> bool:
     """What nn_tflm_short needs: no left shift, a right shift of 1 to 30, and room to double the accumulator."""
-    room = all(-(1 << 30) <= low and high < 1 << 30 for low, high in s.given)
+    room = all(low >= -(1 << 30) and high < 1 << 30 for low, high in s.given)
     return room and min(s.shift) >= 32 and max(s.shift) <= 61
 
 
