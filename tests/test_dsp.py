@@ -13,7 +13,7 @@ from tests.graphs import inputs_for
 from tests.hls import joined, split
 from toolchain import boards, flow, packed, passes
 from toolchain.errors import MissingToolError
-from toolchain.ir import Graph, QType, Tensor, ops
+from toolchain.ir import Graph, QType, Tensor
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.ops import Rounding
 
@@ -42,7 +42,7 @@ def layer(seed: int) -> Graph:
     """A dense layer or a convolution with odd sizes, one channel, large windows, strides, paddings and zero points by turns."""
     rng = np.random.default_rng(seed)
     b = GraphBuilder(f"layer_{seed}")
-    kind = ("dense", "positions", "conv1d", "conv2d", "conv2d", "point")[seed % 6]
+    kind = ("dense", "positions", "conv1d", "conv2d", "depthwise", "conv2d", "depthwise", "point")[seed % 8]
     bits = int(rng.choice([2, 4, 7, 8, 8, 8]))
     q = QType(bits, bool(rng.integers(2)), STEP, zero_point=0)
     q = replace(q, zero_point=int(rng.integers(q.min, q.max + 1)) if rng.integers(2) else 0)
@@ -68,6 +68,15 @@ def layer(seed: int) -> Graph:
         case "conv1d":
             x = b.input("x", (wide, c), q)
             acc = b.conv1d(x, const("w", out, window[1], c), bias, "acc", strides[1:], (1,), pads[1:])  # type: ignore[arg-type]
+        case "depthwise":
+            x = b.input("x", (high, wide, c), q)
+            stride, pads = (
+                int(rng.integers(1, 3)),
+                tuple((int(rng.integers(0, 3)), int(rng.integers(0, 3))) for _ in "hw"),
+            )
+            pads = tuple((a, z + max(3 - n - a - z, 0)) for (a, z), n in zip(pads, (high, wide), strict=True))
+            bias = None if bias is None or out != c else bias
+            acc = b.depthwise_conv2d(x, const("w", 3, 3, c), bias, "acc", (stride, stride), (1, 1), pads)  # type: ignore[arg-type]
         case "point":
             x = b.input("x", (high, wide, c), q)
             acc = b.conv2d(x, const("w", out, 1, 1, c), bias, "acc", (1, 1), (1, 1), ((0, 0), (0, 0)))  # type: ignore[arg-type]
@@ -78,16 +87,10 @@ def layer(seed: int) -> Graph:
     return b.graph()
 
 
-def forced(graph: Graph, board: str) -> tuple[Graph, passes.Plan]:
+def forced(graph: Graph, board: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Graph, passes.Plan]:
     """The plan with the packed kernel wherever its bounds hold, however few products there are."""
-    refined, plan = passes.run(graph, boards.load(board))
-    chosen = {}
-    for op in refined.ops:
-        made = packed.layer(op) if isinstance(op, ops.Mac) else None
-        if made is not None and made.fits(max(-op.input.qtype.min, op.input.qtype.max)):  # type: ignore[union-attr]
-            chosen[op.output.name] = made
-    most = max((m.scratch_bytes for m in chosen.values()), default=0)
-    return refined, replace(plan, kernels=dict.fromkeys(chosen, passes.kernels.DSP), scratch_bytes=most)
+    monkeypatch.setattr(passes.kernels, "GENERAL", 1e9)
+    return passes.run(graph, boards.load(board))
 
 
 @pytest.mark.parametrize("board", BOARDS)
@@ -96,7 +99,7 @@ def test_random_layers_equal_simulate(board: str, first: int, monkeypatch: pytes
     parts = [layer(seed) for seed in range(first, first + 24)]
     graph = joined(parts)
     samples = split([inputs_for(part, 12, first) for part in parts])
-    plan = forced(graph, board)
+    plan = forced(graph, board, monkeypatch)
     assert len(plan[1].kernels) >= 22
     monkeypatch.setattr(flow, "_plan", lambda *_: plan)
     try:
@@ -154,7 +157,7 @@ def test_an_altered_bit_of_a_weight_is_seen(at: int, monkeypatch: pytest.MonkeyP
     b.output(b.dense(x, b.const("w", np.arange(-64, 64).reshape(8, 16)), None, "acc"))
     graph = b.graph()
     samples = inputs_for(graph, 12, 0)
-    plan = forced(graph, "unicorn_m4")
+    plan = forced(graph, "unicorn_m4", monkeypatch)
     assert dict(plan[1].kernels) == {"acc": "dsp"}
     monkeypatch.setattr(flow, "_plan", lambda *_: plan)
     assert flow.measure(graph, "unicorn_m4", samples, runs=1).bit_exact
@@ -177,19 +180,26 @@ def known(kind: str) -> Graph:
     b = GraphBuilder(kind)
     q = QType(8, True, STEP, zero_point=-5)
     shape, rows, e = {"conv": ((32, 32, 16), (16, 3, 3, 16), 9), "pw": ((25, 5, 64), (64, 1, 1, 64), 8),
-                      "fc": ((640,), (128, 640), 10)}[kind]  # fmt: skip
+                      "fc": ((640,), (128, 640), 10), "dw1": ((25, 5, 64), (3, 3, 64), 7), "dw2": ((48, 48, 8), (3, 3, 8), 7)}[kind]  # fmt: skip
+    n = rows[-1] if kind.startswith("dw") else rows[0]
     x = b.input("x", shape, q)
     w = b.const("w", np.clip(np.round(rng.normal(0, 35, rows)), -127, 127).astype(int))
-    pad = (1, 1) if kind == "conv" else (0, 0)
-    acc = b.dense(x, w, None, "acc") if kind == "fc" else b.conv2d(x, w, None, "acc", (1, 1), (1, 1), (pad, pad))
-    m = rng.integers(1 << 30, (1 << 31) - 1, rows[0]).tolist()
-    shift = (31 + rng.integers(e - 1, e + 2, rows[0])).tolist()
+    pad = (0, 0) if kind == "pw" else (0, 1) if kind == "dw2" else (1, 1)
+    if kind == "fc":
+        acc = b.dense(x, w, None, "acc")
+    elif kind.startswith("dw"):
+        stride = int(kind[-1])
+        acc = b.depthwise_conv2d(x, w, None, "acc", (stride, stride), (1, 1), (pad, pad))
+    else:
+        acc = b.conv2d(x, w, None, "acc", (1, 1), (1, 1), (pad, pad))
+    m = rng.integers(1 << 30, (1 << 31) - 1, n).tolist()
+    shift = (31 + rng.integers(e - 1, e + 2, n)).tolist()
     y = QType(8, True, STEP, zero_point=-3)
-    b.output(b.requantize(acc, y, m, [0] * rows[0], shift, Rounding.TFLM, "y", (-128, 127), -3))
+    b.output(b.requantize(acc, y, m, [0] * n, shift, Rounding.TFLM, "y", (-128, 127), -3))
     return b.graph()
 
 
-MOST = {"conv": 1.10, "pw": 1.29, "fc": 1.13}  # instructions for a product
+MOST = {"conv": 1.10, "pw": 1.29, "fc": 1.13, "dw1": 9.0, "dw2": 9.0}  # instructions for a product
 
 
 @pytest.mark.parametrize("kind", MOST)

@@ -19,6 +19,7 @@ POSITIONS = 8  # of a row without a window beside it, made of one filling of `ro
 MOST_UNROLLED = 16  # pairs of values in a straight line: beyond it the loop's two instructions are below one percent
 MOST_STEP = 4095  # bytes that an LDR reaches
 MOST_SKIP = 65535  # bytes that a MOVW holds
+PLANES_BYTES = 8192  # of four planes of a depthwise convolution: beyond it the rows that two strips share cost little
 CALL = 26  # instructions around an inner loop: call, save, clear, store, return
 
 
@@ -162,6 +163,57 @@ def layer(op: ops.Mac) -> Layer | None:
     if k_h == k_w == stride_h == stride_w == 1 and not any(v for pad in op.padding for v in pad):
         return _wide(weight, in_h * in_w, x.channels)
     return Layer(weight, in_h, in_w, x.channels, out_h, out_w, k_h, k_w, stride_h, stride_w, top, left, out_w)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A depthwise convolution with 3 by 3 windows as nn_dsp_depthwise.h takes it."""
+
+    weight: Ints  # [3, 3, channels]
+    in_h: int
+    in_w: int
+    out_h: int
+    out_w: int
+    stride: int
+    top: int
+    left: int
+
+    @property
+    def channels(self) -> int:
+        return int(self.weight.shape[2])
+
+    @property
+    def pitch(self) -> int:
+        """Elements of a row of a plane: what the last pair of outputs reads."""
+        return self.stride * (self.out_w + self.out_w % 2) + 2
+
+    def plane_bytes(self, strip: int) -> int:
+        return 2 * ((strip - 1) * self.stride + 3) * self.pitch
+
+    @property
+    def strip(self) -> int:
+        """Rows of the output made of one filling of four planes: as many as PLANES_BYTES hold, and one at least."""
+        return max((k for k in range(1, self.out_h + 1) if 4 * self.plane_bytes(k) <= PLANES_BYTES), default=1)
+
+    @property
+    def scratch_bytes(self) -> int:
+        return 4 * self.plane_bytes(self.strip)
+
+    def packed(self) -> Ints:
+        """[channels, 3, 2] words: (w0, w1) and (w1, w2) of each row, the first in the low half."""
+        low, high = self.weight[:, 0:2], self.weight[:, 1:3]
+        words: Ints = (low & 0xFFFF) | ((high & 0xFFFF) << 16)
+        return words.transpose(2, 0, 1)
+
+
+def windows(op: ops.DepthwiseConv2D) -> Windows | None:
+    """The op in this form, or None where it has none. There is no bound but the accumulator's: a halfword holds any weight."""
+    x, w = op.input, op.weight.array
+    square = w.shape[:2] == (3, 3) and op.strides in ((1, 1), (2, 2)) and op.dilation == (1, 1)
+    if not square or w.shape[2] != x.channels or x.qtype.bits > 8 or op.weight.tensor.qtype.bits > 16:
+        return None
+    (in_h, in_w, _), (out_h, out_w, _) = x.shape, op.output.shape
+    return Windows(w, in_h, in_w, out_h, out_w, op.strides[0], op.padding[0][0], op.padding[1][0])
 
 
 def _two(values: Sequence[int], other: int) -> tuple[int, int]:

@@ -28,17 +28,24 @@ def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
     ranges = check_with_ranges(graph)
     chosen, scratch = {}, 0
     for op in graph.ops:
-        if not isinstance(op, Mac) or isinstance(op, ops.DepthwiseConv2D):
+        if not isinstance(op, Mac):
             continue
         lo, hi = ranges[op.output.name].whole
-        layer = packed.layer(op)
-        if layer is None or lo < -(1 << 31) or hi >= 1 << 31:
-            continue
-        q = op.input.qtype
-        if layer.fits(max(-q.min, q.max)) and instructions(layer) < GENERAL * products(layer):
+        form = form_of(op) if lo >= -(1 << 31) and hi < 1 << 31 else None
+        if form is not None:
             chosen[op.output.name] = DSP
-            scratch = max(scratch, layer.scratch_bytes)
+            scratch = max(scratch, form.scratch_bytes)
     return graph, replace(plan, kernels=chosen, scratch_bytes=scratch)
+
+
+def form_of(op: Mac) -> packed.Layer | packed.Windows | None:
+    """The form in which an op takes fewer instructions, where there is one and its bounds hold."""
+    if isinstance(op, ops.DepthwiseConv2D):
+        return packed.windows(op)
+    layer, q = packed.layer(op), op.input.qtype
+    if layer is None or not layer.fits(max(-q.min, q.max)):
+        return None
+    return layer if instructions(layer) < GENERAL * products(layer) else None
 
 
 def products(layer: packed.Layer) -> int:

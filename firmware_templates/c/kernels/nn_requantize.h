@@ -14,7 +14,34 @@ typedef struct {
     nn_param multiplier, offset, shift;
     int64_t output_offset, min, max;
     int wide, wide_result;
+    int saturate; /* n: the clamp is to a signed number of n bits; -n: to one of n bits without a sign; 0: to min and max */
 } nn_requantize_args;
+
+/* y within min and max. Where those are what a number of so many bits can be, one instruction does it on cores that have it. */
+NN_INLINE int32_t nn_clamp(int32_t y, nn_requantize_args q) {
+#ifdef __ARM_FEATURE_SAT
+#define NN_SATURATE(n)                                                                                   \
+    if (q.saturate == (n)) {                                                                             \
+        __asm__("ssat %0, #" #n ", %1" : "=r"(y) : "r"(y) : "cc");                                       \
+        return y;                                                                                        \
+    }                                                                                                    \
+    if (q.saturate == -(n)) {                                                                            \
+        __asm__("usat %0, #" #n ", %1" : "=r"(y) : "r"(y) : "cc");                                       \
+        return y;                                                                                        \
+    }
+    NN_SATURATE(2)
+    NN_SATURATE(3)
+    NN_SATURATE(4)
+    NN_SATURATE(5)
+    NN_SATURATE(6)
+    NN_SATURATE(7)
+    NN_SATURATE(8)
+    NN_SATURATE(16)
+#undef NN_SATURATE
+#endif
+    const int32_t min = (int32_t)q.min, max = (int32_t)q.max;
+    return y < min ? min : y > max ? max : y;
+}
 
 NN_INLINE int64_t nn_round64(int64_t t, uint32_t shift, nn_rounding rounding) {
     const int64_t below = ((int64_t)1 << shift) - 1; /* the bits that go */
@@ -89,7 +116,6 @@ NN_INLINE int64_t nn_requantize(int64_t acc, size_t c, nn_requantize_args q) {
         y += q.output_offset;
         return y < q.min ? q.min : y > q.max ? q.max : y;
     }
-    const int32_t narrow = (int32_t)y + (int32_t)q.output_offset, min = (int32_t)q.min, max = (int32_t)q.max;
-    return narrow < min ? min : narrow > max ? max : narrow;
+    return nn_clamp((int32_t)y + (int32_t)q.output_offset, q);
 }
 #endif

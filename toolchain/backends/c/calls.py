@@ -95,8 +95,8 @@ def kernel(op: Op, plan: Plan) -> str:
     """The header of the kernel that an op's function is made with."""
     if isinstance(op, ops.Mac) and (found := special(op)):
         return f"{found}.h"
-    if op.output.name in plan.kernels:
-        return dsp.HEADER
+    if isinstance(op, ops.Mac) and op.output.name in plan.kernels:
+        return dsp.header(op)
     match op:
         case ops.Dense():
             return "nn_dense.h"

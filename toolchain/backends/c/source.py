@@ -28,7 +28,7 @@ def source(graph: Graph, plan: Plan, banner: str) -> tuple[dict[str, str], Table
         banner,
         "\n".join(['#include "model_debug.h"', *(f'#include "kernels/{h}"' for h in headers)]),
         _memory(graph, plan),
-        dsp.declarations(context.dots.values(), plan.scratch_bytes) if context.dots else "",
+        dsp.declarations(context.dots.values(), plan.scratch_bytes) if plan.kernels else "",
         _states(graph, tables),
         tables.text(),
         *bodies,

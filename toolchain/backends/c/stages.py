@@ -107,6 +107,16 @@ def short_tflm(s: Steps) -> bool:
     return room and min(s.shift) >= 32 and max(s.shift) <= 61
 
 
+def saturated(low: int, high: int) -> int:
+    """n where the clamp is to a signed number of n bits, -n to one without a sign, for the n that nn_clamp has; else 0."""
+    if high < 1:
+        return 0
+    n = (high + 1).bit_length()
+    if (low, high) == (-(1 << (n - 1)), (1 << (n - 1)) - 1) and n in (2, 3, 4, 5, 6, 7, 8, 16):
+        return n
+    return 1 - n if (low, high) == (0, (1 << (n - 1)) - 1) and n - 1 in (2, 3, 4, 5, 6, 7, 8, 16) else 0
+
+
 def _rounded(op: ops.Requantize, s: Steps) -> list[int]:
     """The results at both ends of each channel, before output offset and clamp; between them the rest lie."""
     if s.rounding is Rounding.TFLM:
@@ -148,6 +158,7 @@ def requantize_args(op: ops.Requantize, given: Range, name: str, tables: Tables)
         max=min(high, ceiling) if hi > high else ceiling,
         wide=int(wide),
         wide_result=int(not narrow),
+        saturate=saturated(low, high) if lo < low or hi > high else 0,
     )
     return text, "NN_EACH" in text
 

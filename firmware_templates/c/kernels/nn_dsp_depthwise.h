@@ -1,0 +1,180 @@
+/* Depthwise convolutions with 3 by 3 windows on Cortex-M cores with the DSP extension. Four channels at a time are taken apart
+ * into planes of int16, padding included; then two neighbouring outputs come from aligned words X = (s0, s1), N = (s2, s3) and, for
+ * each row of a window, two words of weights (w0, w1), (w1, w2): twelve SMLAD and its half forms for eighteen products, nothing
+ * shifted. At stride 2 the second output's words are the next ones. */
+#ifndef NN_DSP_DEPTHWISE_H
+#define NN_DSP_DEPTHWISE_H
+#include "nn_stages.h"
+
+typedef struct {
+    int32_t in_h, in_w, out_h, out_w, channels, stride, top, left;
+    int32_t strip; /* rows of the output made of one filling of the planes */
+    int32_t pitch; /* elements from a row of a plane to the next, even */
+    int32_t zero_point;
+    int x_signed;
+} nn_dsp_depthwise_shape;
+
+#ifdef __ARM_FEATURE_DSP
+#define NN_DSP_MAC(name, op)                                                                                     \
+    NN_INLINE uint32_t name(uint32_t a, uint32_t b, uint32_t sum) {                                              \
+        __asm__(op " %0, %1, %2, %3" : "=r"(sum) : "r"(a), "r"(b), "r"(sum));                                    \
+        return sum;                                                                                              \
+    }
+NN_DSP_MAC(nn_dsp_both, "smlad")
+NN_DSP_MAC(nn_dsp_low_high, "smlabt")
+NN_DSP_MAC(nn_dsp_high_low, "smlatb")
+#else
+NN_INLINE uint32_t nn_dsp_product(uint32_t a, uint32_t b) { return (uint32_t)((int32_t)(int16_t)a * (int32_t)(int16_t)b); }
+NN_INLINE uint32_t nn_dsp_low_high(uint32_t a, uint32_t b, uint32_t sum) { return sum + nn_dsp_product(a, b >> 16); }
+NN_INLINE uint32_t nn_dsp_high_low(uint32_t a, uint32_t b, uint32_t sum) { return sum + nn_dsp_product(a >> 16, b); }
+NN_INLINE uint32_t nn_dsp_both(uint32_t a, uint32_t b, uint32_t sum) {
+    return sum + nn_dsp_product(a, b) + nn_dsp_product(a >> 16, b >> 16);
+}
+#endif
+
+/* Bytes 0 and 2 of a word as halfwords, bytes 1 and 3, and the low or high halves of two words side by side. */
+NN_INLINE uint32_t nn_dsp_even(uint32_t word, int is_signed) {
+#ifdef __ARM_FEATURE_DSP
+    if (is_signed) {
+        __asm__("sxtb16 %0, %1" : "=r"(word) : "r"(word));
+    } else {
+        __asm__("uxtb16 %0, %1" : "=r"(word) : "r"(word));
+    }
+    return word;
+#else
+    const uint32_t low = is_signed ? (uint32_t)(int8_t)word : word & 0xFFu;
+    const uint32_t high = is_signed ? (uint32_t)(int8_t)(word >> 16) : word >> 16 & 0xFFu;
+    return (low & 0xFFFFu) | high << 16;
+#endif
+}
+NN_INLINE uint32_t nn_dsp_odd(uint32_t word, int is_signed) {
+#ifdef __ARM_FEATURE_DSP
+    if (is_signed) {
+        __asm__("sxtb16 %0, %1, ror #8" : "=r"(word) : "r"(word));
+    } else {
+        __asm__("uxtb16 %0, %1, ror #8" : "=r"(word) : "r"(word));
+    }
+    return word;
+#else
+    return nn_dsp_even(word >> 8, is_signed);
+#endif
+}
+NN_INLINE uint32_t nn_dsp_lows(uint32_t a, uint32_t b) {
+#ifdef __ARM_FEATURE_DSP
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(a) : "r"(a), "r"(b));
+    return a;
+#else
+    return (a & 0xFFFFu) | b << 16;
+#endif
+}
+NN_INLINE uint32_t nn_dsp_highs(uint32_t a, uint32_t b) {
+#ifdef __ARM_FEATURE_DSP
+    __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(b) : "r"(b), "r"(a));
+    return b;
+#else
+    return (b & 0xFFFF0000u) | a >> 16;
+#endif
+}
+
+/* n channels of a pixel as the bytes of a word. */
+NN_INLINE uint32_t nn_dsp_pixel(const nn_u8 *x, int32_t n) {
+    uint32_t word = 0;
+    if (n == 4) {
+        __builtin_memcpy(&word, x, 4);
+        return word;
+    }
+    for (int32_t k = 0; k < n; k++) {
+        word |= (uint32_t)x[k] << (8 * k);
+    }
+    return word;
+}
+
+/* Two pixels, a and b, as columns j and j + 1 of four planes. */
+NN_INLINE void nn_dsp_split(nn_s16 *to, int32_t plane, uint32_t a, uint32_t b, int x_signed) {
+    const uint32_t low = nn_dsp_lows(a, b), high = nn_dsp_highs(a, b);
+    *(nn_u32 *)(void *)to = nn_dsp_even(low, x_signed);
+    *(nn_u32 *)(void *)(to + plane) = nn_dsp_odd(low, x_signed);
+    *(nn_u32 *)(void *)(to + 2 * plane) = nn_dsp_even(high, x_signed);
+    *(nn_u32 *)(void *)(to + 3 * plane) = nn_dsp_odd(high, x_signed);
+}
+
+/* Row h of the input, channels c to c + n - 1, as a row of four planes. Outside the input every byte is the zero point. */
+NN_INLINE void nn_dsp_planes(nn_s16 *to, int32_t plane, const nn_u8 *x, int32_t h, int32_t c, int32_t n, nn_dsp_depthwise_shape s) {
+    const uint32_t zero = (uint32_t)(uint8_t)s.zero_point * 0x01010101u;
+    const int32_t width = h >= 0 && h < s.in_h ? s.in_w : 0; /* of what is inside */
+    const nn_u8 *row = x + (width != 0 ? h : 0) * s.in_w * s.channels + c;
+    int32_t j = 0;
+    while (j < s.pitch) {
+        const int32_t v = j - s.left;
+        if (v >= 0 && v + 1 < width) {
+            const nn_u8 *from = row + v * s.channels;
+            int32_t pairs = (width - v) / 2 < (s.pitch - j) / 2 ? (width - v) / 2 : (s.pitch - j) / 2;
+            nn_s16 *at = to + j;
+            j += 2 * pairs;
+            for (; pairs != 0; pairs--) {
+                nn_dsp_split(at, plane, nn_dsp_pixel(from, n), nn_dsp_pixel(from + s.channels, n), s.x_signed);
+                from += 2 * s.channels;
+                at += 2;
+            }
+            continue;
+        }
+        const uint32_t a = v >= 0 && v < width ? nn_dsp_pixel(row + v * s.channels, n) : zero;
+        const uint32_t b = v + 1 >= 0 && v + 1 < width ? nn_dsp_pixel(row + (v + 1) * s.channels, n) : zero;
+        nn_dsp_split(to + j, plane, a, b, s.x_signed);
+        j += 2;
+    }
+}
+
+/* All outputs of one channel in a strip of rows; w: (w0, w1), (w1, w2) for each row of the window. */
+NN_INLINE void nn_dsp_channel(const nn_s16 *plane, const nn_u32 *w, int32_t bias, void *y, int32_t at, int32_t rows, int32_t c,
+                              nn_dsp_depthwise_shape s, nn_stages stages) {
+    const nn_stages own = nn_stages_at(stages, (size_t)c);
+    const uint32_t a01 = w[0], a12 = w[1], b01 = w[2], b12 = w[3], c01 = w[4], c12 = w[5];
+    for (int32_t oh = 0; oh < rows; oh++) {
+        const nn_s16 *from = plane + oh * s.stride * s.pitch;
+        for (int32_t ow = 0; ow < s.out_w; ow += 2) {
+            uint32_t first = (uint32_t)bias, second = (uint32_t)bias;
+#define NN_DSP_WINDOW_ROW(row, w01, w12)                                                            \
+    {                                                                                               \
+        const nn_u32 *words = (const nn_u32 *)(const void *)(from + (row)*s.pitch);                 \
+        const uint32_t x0 = words[0], x1 = words[1];                                                \
+        first = nn_dsp_low_high(x1, w12, nn_dsp_both(x0, w01, first));                              \
+        if (s.stride == 1) {                                                                        \
+            second = nn_dsp_both(x1, w12, nn_dsp_high_low(x0, w01, second));                        \
+        } else {                                                                                    \
+            second = nn_dsp_low_high(words[2], w12, nn_dsp_both(x1, w01, second));                  \
+        }                                                                                           \
+    }
+            NN_DSP_WINDOW_ROW(0, a01, a12)
+            NN_DSP_WINDOW_ROW(1, b01, b12)
+            NN_DSP_WINDOW_ROW(2, c01, c12)
+#undef NN_DSP_WINDOW_ROW
+            nn_put(y, (size_t)at, (int32_t)first, 0, own);
+            if (s.out_w % 2 == 0 || ow + 1 < s.out_w) {
+                nn_put(y, (size_t)(at + s.channels), (int32_t)second, 0, own);
+                at += s.channels;
+            }
+            at += s.channels;
+            from += 2 * s.stride;
+        }
+    }
+}
+
+NN_INLINE void nn_depthwise_dsp(const void *x, const nn_u32 *w, nn_param bias, void *y, nn_dsp_depthwise_shape s, nn_stages stages,
+                                nn_s16 *planes) {
+    const int32_t plane = ((s.strip - 1) * s.stride + 3) * s.pitch;
+    for (int32_t first = 0; first < s.out_h; first += s.strip) {
+        const int32_t rows = s.out_h - first < s.strip ? s.out_h - first : s.strip;
+        for (int32_t c = 0; c < s.channels; c += 4) {
+            const int32_t n = s.channels % 4 == 0 || s.channels - c >= 4 ? 4 : s.channels - c;
+            for (int32_t i = 0; i < (rows - 1) * s.stride + 3; i++) {
+                nn_dsp_planes(planes + i * s.pitch, plane, (const nn_u8 *)x, first * s.stride - s.top + i, c, n, s);
+            }
+            for (int32_t k = 0; k < n; k++) {
+                nn_dsp_channel(planes + k * plane, w + 6 * (c + k), (int32_t)nn_get(bias, (size_t)(c + k)), y,
+                               first * s.out_w * s.channels + c + k, rows, c + k, s, stages);
+            }
+        }
+    }
+}
+#endif
