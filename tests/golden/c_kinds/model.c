@@ -62,7 +62,7 @@ static NN_FUNCTION void model_op0_conv2d(const model_inputs *in, model_outputs *
     (void)out;
     nn_conv(in->int_, model_const_w, (nn_param)NN_EACH(model_op0_bias, NN_S8), model_arena + 0,
         (nn_conv_shape){.in_h = 6, .in_w = 6, .out_h = 6, .out_w = 6, .k_h = 3, .k_w = 3, .stride_h = 1, .stride_w = 1, .dilation_h = 1, .dilation_w = 1, .in_c = 2, .out_c = 3, .top = 1, .left = 1, .groups = 1, .padded = 1, .zero_point = 3, .x_type = NN_U8, .w_type = NN_S8, .wide = 0},
-        (nn_stages){.first = {.kind = NN_REQUANTIZE, .requantize = {.rounding = NN_HALF_EVEN, .multiplier = NN_EACH(model_op0_first_multiplier, NN_S8), .offset = NN_EACH(model_op0_first_offset, NN_S8), .shift = NN_ALL(11), .output_offset = 0, .min = -8, .max = 7, .wide = 0, .wide_result = 0}},
+        (nn_stages){.first = {.kind = NN_REQUANTIZE, .requantize = {.rounding = NN_HALF_EVEN, .multiplier = NN_EACH(model_op0_first_multiplier, NN_S8), .offset = NN_EACH(model_op0_first_offset, NN_S8), .shift = NN_ALL(11), .output_offset = 0, .min = -8, .max = 7, .wide = 0, .wide_result = 0, .saturate = 4}},
         .second = {.kind = NN_LOOKUP, .lookup = {.table = model_const_curve_table, .type = NN_U8, .min = -8}},
         .type = NN_U8});
 }
@@ -125,7 +125,7 @@ static NN_FUNCTION void model_op7_add(const model_inputs *in, model_outputs *out
     (void)out;
     nn_binary(model_arena + 0, model_states.h, model_arena + 0,
         (nn_binary_shape){.kind = NN_ADD, .size = {1, 1, 1, 6}, .a_step = {0, 0, 0, 1}, .b_step = {0, 0, 0, 1}, .a_type = NN_S8, .b_type = NN_S8, .a_zero = 0, .b_zero = 0, .wide = 0},
-        (nn_stages){.first = {.kind = NN_REQUANTIZE, .requantize = {.rounding = NN_HALF_AWAY, .multiplier = NN_ALL(1), .offset = NN_ALL(0), .shift = NN_ALL(1), .output_offset = 0, .min = INT32_MIN, .max = 2147483647, .wide = 0, .wide_result = 0}},
+        (nn_stages){.first = {.kind = NN_REQUANTIZE, .requantize = {.rounding = NN_HALF_AWAY, .multiplier = NN_ALL(1), .offset = NN_ALL(0), .shift = NN_ALL(1), .output_offset = 0, .min = INT32_MIN, .max = 2147483647, .wide = 0, .wide_result = 0, .saturate = 0}},
         .type = NN_S8});
 }
 
