@@ -202,8 +202,8 @@ class Windows:
     def packed(self) -> Ints:
         """[channels, 3, 2] words: (w0, w1) and (w1, w2) of each row, the first in the low half."""
         low, high = self.weight[:, 0:2], self.weight[:, 1:3]
-        words: Ints = (low & 0xFFFF) | ((high & 0xFFFF) << 16)
-        return words.transpose(2, 0, 1)
+        words: Ints = ((low & 0xFFFF) | ((high & 0xFFFF) << 16)).transpose(2, 0, 1)
+        return words
 
 
 def windows(op: ops.DepthwiseConv2D) -> Windows | None:

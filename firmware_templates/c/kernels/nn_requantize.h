@@ -14,20 +14,16 @@ typedef struct {
     nn_param multiplier, offset, shift;
     int64_t output_offset, min, max;
     int wide, wide_result;
-    int saturate; /* n: the clamp is to a signed number of n bits; -n: to one of n bits without a sign; 0: to min and max */
+    int saturate; /* n: min and max are those of a signed number of n bits; else 0 */
 } nn_requantize_args;
 
-/* y within min and max. Where those are what a number of so many bits can be, one instruction does it on cores that have it. */
+/* y within min and max. One instruction does it on some cores; compilers find it themselves for numbers without a sign. */
 NN_INLINE int32_t nn_clamp(int32_t y, nn_requantize_args q) {
 #ifdef __ARM_FEATURE_SAT
-#define NN_SATURATE(n)                                                                                   \
-    if (q.saturate == (n)) {                                                                             \
-        __asm__("ssat %0, #" #n ", %1" : "=r"(y) : "r"(y) : "cc");                                       \
-        return y;                                                                                        \
-    }                                                                                                    \
-    if (q.saturate == -(n)) {                                                                            \
-        __asm__("usat %0, #" #n ", %1" : "=r"(y) : "r"(y) : "cc");                                       \
-        return y;                                                                                        \
+#define NN_SATURATE(n)                                             \
+    if (q.saturate == (n)) {                                       \
+        __asm__("ssat %0, #" #n ", %1" : "=r"(y) : "r"(y) : "cc"); \
+        return y;                                                  \
     }
     NN_SATURATE(2)
     NN_SATURATE(3)

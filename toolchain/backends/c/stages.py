@@ -108,13 +108,9 @@ def short_tflm(s: Steps) -> bool:
 
 
 def saturated(low: int, high: int) -> int:
-    """n where the clamp is to a signed number of n bits, -n to one without a sign, for the n that nn_clamp has; else 0."""
-    if high < 1:
-        return 0
+    """n where the clamp is to a signed number of n bits, for the n that nn_clamp has; else 0."""
     n = (high + 1).bit_length()
-    if (low, high) == (-(1 << (n - 1)), (1 << (n - 1)) - 1) and n in (2, 3, 4, 5, 6, 7, 8, 16):
-        return n
-    return 1 - n if (low, high) == (0, (1 << (n - 1)) - 1) and n - 1 in (2, 3, 4, 5, 6, 7, 8, 16) else 0
+    return n if n in (2, 3, 4, 5, 6, 7, 8, 16) and (low, high) == (-(1 << (n - 1)), (1 << (n - 1)) - 1) else 0
 
 
 def _rounded(op: ops.Requantize, s: Steps) -> list[int]:
