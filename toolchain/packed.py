@@ -199,9 +199,9 @@ class Windows:
     def scratch_bytes(self) -> int:
         return 4 * self.plane_bytes(self.strip)
 
-    def packed(self) -> Ints:
-        """[channels, 3, 2] words: (w0, w1) and (w1, w2) of each row, the first in the low half."""
-        low, high = self.weight[:, 0:2], self.weight[:, 1:3]
+    def packed(self, times: int = 1) -> Ints:
+        """[channels, 3, 2] words: (w0, w1) and (w1, w2) of each row, the first in the low half; or a multiple of each weight."""
+        low, high = times * self.weight[:, 0:2], times * self.weight[:, 1:3]
         words: Ints = ((low & 0xFFFF) | ((high & 0xFFFF) << 16)).transpose(2, 0, 1)
         return words
 

@@ -13,6 +13,7 @@ typedef struct {
     int32_t block;      /* elements of packed weights for a block of rows */
     int32_t zero_point; /* of x */
     int x_signed;
+    int twice; /* the bias is twice the bias, for nn_put_twice */
 } nn_dsp_shape;
 
 typedef void nn_dsp_dot(const nn_s16 *x, const nn_s16 *w, nn_s32 *sums);
@@ -110,13 +111,21 @@ NN_INLINE void nn_dsp_row(nn_s16 *to, const void *x, int32_t h, int32_t v, nn_ds
     }
 }
 
-/* The sums of two rows of weights from their packed sums, with the bias, through the stages. */
-NN_INLINE void nn_dsp_put(void *y, int32_t at, int32_t sum, int32_t low, int32_t o, int32_t out_c, nn_param bias, nn_stages stages) {
-    const uint32_t first = (uint32_t)((int32_t)((uint32_t)sum - (uint32_t)low) >> 8); /* modulo 2**32 until the bias is in */
-    nn_put(y, (size_t)(at + o), (int32_t)(first + (uint32_t)nn_get(bias, (size_t)o)), (size_t)o, stages);
-    if (out_c % 2 == 0 || o + 1 < out_c) {
-        const uint32_t second = (uint32_t)low + (uint32_t)nn_get(bias, (size_t)o + 1);
-        nn_put(y, (size_t)(at + o + 1), (int32_t)second, (size_t)o + 1, stages);
+/* The sums of two rows of weights from their packed sums, with the bias, through the stages; modulo 2**32 until the bias is in. */
+NN_INLINE void nn_dsp_put(void *y, int32_t at, int32_t sum, int32_t low, int32_t o, nn_param bias, nn_dsp_shape s, nn_stages stages) {
+    const int32_t high = (int32_t)((uint32_t)sum - (uint32_t)low); /* 256 times the sum of the first row */
+    const int both = s.out_c % 2 == 0 || o + 1 < s.out_c;
+    const uint32_t b0 = (uint32_t)nn_get(bias, (size_t)o), b1 = both ? (uint32_t)nn_get(bias, (size_t)o + 1) : 0;
+    if (s.twice) {
+        nn_put_twice(y, (size_t)(at + o), (int32_t)((uint32_t)(high >> 7) + b0), (size_t)o, stages);
+        if (both) {
+            nn_put_twice(y, (size_t)(at + o + 1), (int32_t)(((uint32_t)low << 1) + b1), (size_t)o + 1, stages);
+        }
+        return;
+    }
+    nn_put(y, (size_t)(at + o), (int32_t)((uint32_t)(high >> 8) + b0), (size_t)o, stages);
+    if (both) {
+        nn_put(y, (size_t)(at + o + 1), (int32_t)((uint32_t)low + b1), (size_t)o + 1, stages);
     }
 }
 
@@ -141,14 +150,14 @@ NN_INLINE void nn_conv_dsp(const void *x, const nn_s16 *w, nn_param bias, void *
                     nn_s32 sums[8];
                     dot(rows + ow * s.stride_w * s.in_c, w_block, sums);
                     w_block += s.block;
-                    nn_dsp_put(y, at, sums[0], sums[2], o, s.out_c, bias, stages);
+                    nn_dsp_put(y, at, sums[0], sums[2], o, bias, s, stages);
                     if (s.out_c % 4 == 0 || o + 2 < s.out_c) {
-                        nn_dsp_put(y, at, sums[4], sums[6], o + 2, s.out_c, bias, stages);
+                        nn_dsp_put(y, at, sums[4], sums[6], o + 2, bias, s, stages);
                     }
                     if ((s.out_w % 2 == 0 && s.tile % 2 == 0) || ow + 1 < end) {
-                        nn_dsp_put(y, at + s.out_c, sums[1], sums[3], o, s.out_c, bias, stages);
+                        nn_dsp_put(y, at + s.out_c, sums[1], sums[3], o, bias, s, stages);
                         if (s.out_c % 4 == 0 || o + 2 < s.out_c) {
-                            nn_dsp_put(y, at + s.out_c, sums[5], sums[7], o + 2, s.out_c, bias, stages);
+                            nn_dsp_put(y, at + s.out_c, sums[5], sums[7], o + 2, bias, s, stages);
                         }
                     }
                 }
@@ -167,7 +176,7 @@ NN_INLINE void nn_dense_dsp(const void *x, const nn_s16 *w, nn_param bias, void 
         w += s.block;
         for (int32_t k = 0; k < 4; k++) {
             if (s.out_c % 8 == 0 || o + 2 * k < s.out_c) {
-                nn_dsp_put(y, 0, sums[2 * k], sums[2 * k + 1], o + 2 * k, s.out_c, bias, stages);
+                nn_dsp_put(y, 0, sums[2 * k], sums[2 * k + 1], o + 2 * k, bias, s, stages);
             }
         }
     }

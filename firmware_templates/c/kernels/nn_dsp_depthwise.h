@@ -12,6 +12,7 @@ typedef struct {
     int32_t pitch; /* elements from a row of a plane to the next, even */
     int32_t zero_point;
     int x_signed;
+    uint32_t shifts; /* where weights and bias are doubled for nn_tflm_short: bit n for a channel that shifts right by n; else 0 */
 } nn_dsp_depthwise_shape;
 
 #ifdef __ARM_FEATURE_DSP
@@ -125,9 +126,30 @@ NN_INLINE void nn_dsp_planes(nn_s16 *to, int32_t plane, const nn_u8 *x, int32_t 
     }
 }
 
+/* From the sum to memory. Where `right` is not 0 the sum is twice the sum, and a shift known here makes of TensorFlow Lite Micro's
+ * rounding three instructions: half and output offset come in with the product (SMMLAR), the sign, and a shift that saturates. */
+NN_INLINE void nn_dsp_depthwise_put(void *y, int32_t at, int32_t sum, int32_t right, nn_stages own) {
+#ifdef __ARM_FEATURE_DSP
+    if (right != 0 && own.first.requantize.saturate == 8 && own.second.kind == NN_KEEP) {
+        const int32_t offset = (int32_t)(((uint32_t)1 << right >> 1) + ((uint32_t)own.first.requantize.output_offset << right));
+        int32_t d;
+        __asm__("smmlar %0, %1, %2, %3" : "=r"(d) : "r"(sum), "r"((int32_t)own.first.requantize.multiplier.value), "r"(offset));
+        d += sum >> 31;
+        __asm__("ssat %0, #8, %1, asr %2" : "=r"(d) : "r"(d), "I"(right) : "cc");
+        nn_store(y, (size_t)at, d, own.type);
+        return;
+    }
+#endif
+    if (right != 0) {
+        nn_put_twice(y, (size_t)at, sum, 0, own);
+    } else {
+        nn_put(y, (size_t)at, sum, 0, own);
+    }
+}
+
 /* All outputs of one channel in a strip of rows; w: (w0, w1), (w1, w2) for each row of the window. */
 NN_INLINE void nn_dsp_channel(const nn_s16 *plane, const nn_u32 *w, int32_t bias, void *y, int32_t at, int32_t rows, int32_t c,
-                              nn_dsp_depthwise_shape s, nn_stages stages) {
+                              int32_t right, nn_dsp_depthwise_shape s, nn_stages stages) {
     const nn_stages own = nn_stages_at(stages, (size_t)c);
     const uint32_t a01 = w[0], a12 = w[1], b01 = w[2], b12 = w[3], c01 = w[4], c12 = w[5];
     for (int32_t oh = 0; oh < rows; oh++) {
@@ -149,9 +171,9 @@ NN_INLINE void nn_dsp_channel(const nn_s16 *plane, const nn_u32 *w, int32_t bias
             NN_DSP_WINDOW_ROW(1, b01, b12)
             NN_DSP_WINDOW_ROW(2, c01, c12)
 #undef NN_DSP_WINDOW_ROW
-            nn_put(y, (size_t)at, (int32_t)first, 0, own);
+            nn_dsp_depthwise_put(y, at, (int32_t)first, right, own);
             if (s.out_w % 2 == 0 || ow + 1 < s.out_w) {
-                nn_put(y, (size_t)(at + s.channels), (int32_t)second, 0, own);
+                nn_dsp_depthwise_put(y, at + s.channels, (int32_t)second, right, own);
                 at += s.channels;
             }
             at += s.channels;
@@ -171,8 +193,31 @@ NN_INLINE void nn_depthwise_dsp(const void *x, const nn_u32 *w, nn_param bias, v
                 nn_dsp_planes(planes + i * s.pitch, plane, (const nn_u8 *)x, first * s.stride - s.top + i, c, n, s);
             }
             for (int32_t k = 0; k < n; k++) {
-                nn_dsp_channel(planes + k * plane, w + 6 * (c + k), (int32_t)nn_get(bias, (size_t)(c + k)), y,
-                               first * s.out_w * s.channels + c + k, rows, c + k, s, stages);
+                const int32_t at = first * s.out_w * s.channels + c + k, start = (int32_t)nn_get(bias, (size_t)(c + k));
+                const nn_u32 *words = w + 6 * (c + k);
+                const nn_s16 *from = planes + k * plane;
+                if (s.shifts == 0) {
+                    nn_dsp_channel(from, words, start, y, at, rows, c + k, 0, s, stages);
+                    continue;
+                }
+                const int32_t right = (int32_t)nn_get(stages.first.requantize.shift, (size_t)(c + k));
+#define NN_DSP_SHIFT(n)                                                                \
+    if ((s.shifts >> (n) & 1u) != 0 && right == (n)) {                                 \
+        nn_dsp_channel(from, words, start, y, at, rows, c + k, n, s, stages);          \
+    }
+                NN_DSP_SHIFT(1)
+                NN_DSP_SHIFT(2)
+                NN_DSP_SHIFT(3)
+                NN_DSP_SHIFT(4)
+                NN_DSP_SHIFT(5)
+                NN_DSP_SHIFT(6)
+                NN_DSP_SHIFT(7)
+                NN_DSP_SHIFT(8)
+                NN_DSP_SHIFT(9)
+                NN_DSP_SHIFT(10)
+                NN_DSP_SHIFT(11)
+                NN_DSP_SHIFT(12)
+#undef NN_DSP_SHIFT
             }
         }
     }

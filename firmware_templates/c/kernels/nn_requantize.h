@@ -80,17 +80,21 @@ NN_INLINE int64_t nn_tflm(int64_t acc, int64_t multiplier, uint32_t shift) {
 /* The same where twice the accumulator fits int32, nothing is shifted left, and `right`, the second shift, is 1 or more: the
  * generator has proved it. The second rounding is floor((d + half - [d < 0]) / 2**right); the sign of acc stands for that of d,
  * which differ only where d is 0, and there the -1 changes nothing. */
-NN_INLINE int32_t nn_tflm_short(int32_t acc, int32_t multiplier, uint32_t right) {
-    const int32_t twice = (int32_t)((uint32_t)acc << 1);
+NN_INLINE int32_t nn_tflm_short(int32_t twice, int32_t multiplier, uint32_t right, int32_t output_offset) {
     int32_t d;
 #ifdef __ARM_FEATURE_DSP
     __asm__("smmulr %0, %1, %2" : "=r"(d) : "r"(twice), "r"(multiplier));
-    d += acc >> 31;
-    __asm__("asrs %0, %0, %1\n\tadc %0, %0, #0" : "+r"(d) : "r"(right) : "cc"); /* the last bit that goes out is the half */
-    return d;
+    d += twice >> 31;
+    if (__builtin_constant_p(output_offset) && output_offset >= -255 && output_offset <= 255) {
+        /* the last bit that goes out is the half; the assembler writes adc of a negative number as sbc */
+        __asm__("asrs %0, %0, %1\n\tadc %0, %0, %2" : "+r"(d) : "r"(right), "i"(output_offset) : "cc");
+        return d;
+    }
+    __asm__("asrs %0, %0, %1\n\tadc %0, %0, #0" : "+r"(d) : "r"(right) : "cc");
+    return d + output_offset;
 #else
-    d = (int32_t)(((int64_t)twice * multiplier + ((int64_t)1 << 31)) >> 32) + (acc >> 31);
-    return (d + (int32_t)(((uint32_t)1 << right) >> 1)) >> right;
+    d = (int32_t)(((int64_t)twice * multiplier + ((int64_t)1 << 31)) >> 32) + (twice >> 31);
+    return ((d + (int32_t)(((uint32_t)1 << right) >> 1)) >> right) + output_offset;
 #endif
 }
 
@@ -100,7 +104,8 @@ NN_INLINE int64_t nn_requantize(int64_t acc, size_t c, nn_requantize_args q) {
     if (q.rounding == NN_TFLM) {
         y = nn_tflm(acc, nn_get(q.multiplier, c), shift);
     } else if (q.rounding == NN_TFLM_SHORT) {
-        y = nn_tflm_short((int32_t)acc, (int32_t)nn_get(q.multiplier, c), shift);
+        const int32_t twice = (int32_t)((uint32_t)acc << 1);
+        return nn_clamp(nn_tflm_short(twice, (int32_t)nn_get(q.multiplier, c), shift, (int32_t)q.output_offset), q);
     } else if (q.wide) { /* modulo 2**64, as sums are: of product and sum only the sum is proved to fit */
         const uint64_t product = (uint64_t)acc * (uint64_t)nn_get(q.multiplier, c);
         y = nn_round64((int64_t)(product + (uint64_t)nn_get(q.offset, c)), shift, q.rounding);

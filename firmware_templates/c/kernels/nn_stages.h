@@ -49,4 +49,12 @@ NN_INLINE nn_stages nn_stages_at(nn_stages s, size_t c) {
 NN_INLINE void nn_put(void *y, size_t i, int64_t value, size_t c, nn_stages s) {
     nn_store(y, i, nn_stage_apply(nn_stage_apply(value, c, s.first), c, s.second), s.type);
 }
+
+/* The same from twice the value, where the first stage is nn_tflm_short, which needs that: a kernel may have it for nothing. */
+NN_INLINE void nn_put_twice(void *y, size_t i, int32_t twice, size_t c, nn_stages s) {
+    const nn_requantize_args q = s.first.requantize;
+    const int32_t right = (int32_t)nn_get(q.shift, c), multiplier = (int32_t)nn_get(q.multiplier, c);
+    const int32_t value = nn_clamp(nn_tflm_short(twice, multiplier, (uint32_t)right, (int32_t)q.output_offset), q);
+    nn_store(y, i, nn_stage_apply(value, c, s.second), s.type);
+}
 #endif

@@ -74,7 +74,7 @@ def call(function: Function, c: Context) -> list[str]:
             rows, channels = (x.size // x.channels, x.channels) if by_channel else (1, x.size)
             return [f"nn_map({c.at(x)}, {code(x)}, {c.at(y)}, {rows}, {channels},", f"    {stages});"]
         case ops.Dense() | ops.Conv1D() | ops.Conv2D() | ops.DepthwiseConv2D():
-            return _mac(head, name, function.ops[-1].output, stages, c)
+            return _mac(head, rest, name, function.ops[-1].output, stages, c)
         case ops.Add() | ops.Sub() | ops.Multiply():
             return _binary(head, function.ops[-1].output, stages, by_channel, c)
         case ops.SumPool() | ops.MaxPool():
@@ -126,9 +126,9 @@ def _stages(chain: Sequence[Op], name: str, y: Tensor, c: Context) -> tuple[str,
     return f"(nn_stages){{{''.join(parts)}.type = {code(y)}}}", by_channel
 
 
-def _mac(op: ops.Mac, name: str, y: Tensor, stages: str, c: Context) -> list[str]:
+def _mac(op: ops.Mac, rest: Sequence[Op], name: str, y: Tensor, stages: str, c: Context) -> list[str]:
     if op.output.name in c.plan.kernels and not special(op):
-        return dsp.call(op, name, c.at(y), stages, c)
+        return dsp.call(op, rest[0] if rest else None, name, c.at(y), stages, c)
     wide = c.wide(op.output)
     weight, weight_code = c.tables.const(op.weight)
     zero = op.input.qtype.zero_point

@@ -11,31 +11,35 @@ from typing import TYPE_CHECKING
 from toolchain import packed
 from toolchain.ir import ops
 
+from .stages import is_short
 from .tables import fields, wrapped
 
 if TYPE_CHECKING:
     from .calls import Context
 
 SOURCE = "nn_dsp.S"
+MOST_SHIFT = 12  # of NN_DSP_SHIFT
 
 
 def header(op: ops.Mac) -> str:
     return "nn_dsp_depthwise.h" if isinstance(op, ops.DepthwiseConv2D) else "nn_dsp.h"
 
 
-def call(op: ops.Mac, name: str, y: str, stages: str, c: Context) -> list[str]:
-    """The statements that compute the op; `y` is where the result lies."""
+def call(op: ops.Mac, first: ops.Op | None, name: str, y: str, stages: str, c: Context) -> list[str]:
+    """The statements that compute the op; `first` is the op whose stage comes first, `y` is where the result lies."""
     if isinstance(op, ops.DepthwiseConv2D):
-        return _depthwise(op, name, y, stages, c)
+        return _depthwise(op, first, name, y, stages, c)
     layer = packed.layer(op)
     q = op.input.qtype
     assert layer is not None and layer.fits(max(-q.min, q.max)), op.output.name
     weight = c.tables.array(f"packed_{op.weight.tensor.name}", "int16_t", layer.packed().ravel().tolist())
-    start = _start(op, layer.weight.astype(object).sum(axis=(1, 2)))
+    twice = 1 + is_short(stages)
+    start = _start(op, layer.weight.astype(object).sum(axis=(1, 2)), twice)
     shape = fields(
         in_h=layer.in_h, in_w=layer.in_w, in_c=layer.in_c, out_h=layer.out_h, out_w=layer.out_w, out_c=layer.rows,
         k_h=layer.k_h, k_w=layer.k_w, stride_h=layer.stride_h, stride_w=layer.stride_w, top=layer.top, left=layer.left,
         tile=layer.tile, pitch=layer.pitch, block=layer.block, zero_point=q.zero_point, x_signed=int(q.signed),
+        twice=twice - 1,
     )  # fmt: skip
     c.dots[layer.dot.name] = layer.dot
     function = "nn_dense_dsp" if layer.alone else "nn_conv_dsp"
@@ -46,27 +50,37 @@ def call(op: ops.Mac, name: str, y: str, stages: str, c: Context) -> list[str]:
     ]
 
 
-def _start(op: ops.Mac, sums: Iterable[int]) -> list[int]:
-    """What the sums start from: the bias, less what the zero point of x adds."""
+def _start(op: ops.Mac, sums: Iterable[int], times: int = 1) -> list[int]:
+    """What the sums start from: the bias, less what the zero point of x adds; or a multiple of it."""
     zero, rows = op.input.qtype.zero_point, op.output.channels
     bias = [0] * rows if op.bias is None else op.bias.array.tolist()
-    return [wrapped(b - zero * int(s), False) for b, s in zip(bias, sums, strict=True)]
+    return [wrapped(times * (b - zero * int(s)), False) for b, s in zip(bias, sums, strict=True)]
 
 
-def _depthwise(op: ops.DepthwiseConv2D, name: str, y: str, stages: str, c: Context) -> list[str]:
+def _depthwise(op: ops.DepthwiseConv2D, first: ops.Op | None, name: str, y: str, stages: str, c: Context) -> list[str]:
     form, q = packed.windows(op), op.input.qtype
     assert form is not None, op.output.name
-    weight = c.tables.array(f"packed_{op.weight.tensor.name}", "uint32_t", form.packed().ravel().tolist())
-    start = _start(op, form.weight.astype(object).sum(axis=(0, 1)))
+    shifts = _shifts(first) if is_short(stages) and op.weight.tensor.qtype.bits <= 15 else 0
+    twice = 2 if shifts else 1
+    weight = c.tables.array(f"packed_{op.weight.tensor.name}", "uint32_t", form.packed(twice).ravel().tolist())
+    start = _start(op, form.weight.astype(object).sum(axis=(0, 1)), twice)
     shape = fields(
         in_h=form.in_h, in_w=form.in_w, out_h=form.out_h, out_w=form.out_w, channels=form.channels, stride=form.stride,
         top=form.top, left=form.left, strip=form.strip, pitch=form.pitch, zero_point=q.zero_point, x_signed=int(q.signed),
+        shifts=shifts,
     )  # fmt: skip
     return [
         f"nn_depthwise_dsp({c.at(op.input)}, {weight}, (nn_param){c.tables.param(f'{name}_bias', start)}, {y},",
         f"    (nn_dsp_depthwise_shape){shape},",
         f"    {stages}, model_scratch);",
     ]
+
+
+def _shifts(first: ops.Op | None) -> int:
+    """Bit n for each second shift of TensorFlow Lite Micro's, where the kernel has a case for each; else 0."""
+    assert isinstance(first, ops.Requantize)
+    found = {shift - 31 for shift in first.shift}
+    return sum(1 << n for n in found) if max(found) <= MOST_SHIFT else 0
 
 
 def declarations(dots: Iterable[packed.Dot], scratch_bytes: int) -> str:

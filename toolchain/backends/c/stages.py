@@ -101,6 +101,11 @@ def joined_offset(s: Steps) -> Steps:
     return joined if joined.fits(32 if s.fits(32) else 64) else s
 
 
+def is_short(text: str) -> bool:
+    """Whether the first of these stages, as C text, is a requantize by nn_tflm_short, which takes twice the accumulator."""
+    return text.startswith("(nn_stages){.first = {.kind = NN_REQUANTIZE, .requantize = {.rounding = NN_TFLM_SHORT,")
+
+
 def short_tflm(s: Steps) -> bool:
     """What nn_tflm_short needs: no left shift, a right shift of 1 to 30, and room to double the accumulator."""
     room = all(low >= -(1 << 30) and high < 1 << 30 for low, high in s.given)
@@ -142,7 +147,7 @@ def requantize_args(op: ops.Requantize, given: Range, name: str, tables: Tables)
     narrow = narrow and low <= INT32[1] and high >= INT32[0]
     floor, ceiling = INT32 if narrow else INT64
     rounding = KERNEL_ROUNDINGS[s.rounding]
-    if op.rounding is Rounding.TFLM and short_tflm(s):
+    if op.rounding is Rounding.TFLM and narrow and short_tflm(s):
         rounding, s = "NN_TFLM_SHORT", replace(s, shift=tuple(k - 31 for k in s.shift))
     text = fields(
         rounding=rounding,
