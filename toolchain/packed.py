@@ -206,6 +206,40 @@ class Windows:
         return words
 
 
+@dataclass(frozen=True)
+class Rows:
+    """A function of nn_dsp.S for the rows of a depthwise convolution with TensorFlow Lite Micro's rounding by one shift."""
+
+    form: Windows
+    shift: int
+
+    @property
+    def loops(self) -> tuple[int, int]:
+        """(times, pairs of outputs in a straight line)."""
+        pairs = self.form.out_w // 2
+        unroll = next((u for u in (4, 3, 2) if pairs and pairs % u == 0), 1)
+        return pairs // unroll, unroll
+
+    @property
+    def name(self) -> str:
+        f = self.form
+        return f"nn_dsp_rows_{f.stride}_{self.shift}_{f.channels}_{f.pitch}_{f.out_w}"
+
+    @property
+    def line(self) -> str:
+        f = self.form
+        numbers = (f.stride, self.shift, f.channels, 2 * f.pitch, *self.loops, f.out_w % 2)
+        return f"    NN_DSP_DEPTHWISE {self.name}, {', '.join(map(str, numbers))}"
+
+    @property
+    def reaches(self) -> bool:
+        """Whether every offset is one that its instruction has."""
+        f, (times, unroll) = self.form, self.loops
+        load = 4 * f.pitch + 4 * f.stride * (unroll - 1) + 8  # LDRD: a multiple of 4 up to 1020
+        step = 2 * unroll * f.channels
+        return load <= 1020 and step <= 4095 and times * step <= 65535 and 1 <= self.shift <= 31
+
+
 def windows(op: ops.DepthwiseConv2D) -> Windows | None:
     """The op in this form, or None where it has none. There is no bound but the accumulator's: a halfword holds any weight."""
     x, w = op.input, op.weight.array

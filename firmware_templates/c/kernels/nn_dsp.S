@@ -107,4 +107,104 @@
     .endif
     NN_DSP_END \name
     .endm
+
+/* Depthwise, 3 by 3: the rows of a strip of one channel, for nn_dsp_depthwise.h, which says how the products are taken. All taps stay in
+ * r2 to r7, multiplier and addend of the rounding in r8 and r9; what the sums start from is read from the stack. */
+    /* A row of the window for outputs r12 and lr; at stride 1 from two words, at stride 2 from three. */
+    .macro NN_DSP_WINDOW_1 at, first, second
+    ldrd r10, r11, [r0, #\at]
+    smlad r12, r10, \first, r12
+    smlatb lr, r10, \first, lr
+    smlabt r12, r11, \second, r12
+    smlad lr, r11, \second, lr
+    .endm
+    .macro NN_DSP_WINDOW_2 at, first, second
+    ldrd r10, r11, [r0, #\at]
+    smlad r12, r10, \first, r12
+    ldr r10, [r0, #\at + 8]
+    smlabt r12, r11, \second, r12
+    smlad lr, r11, \first, lr
+    smlabt lr, r10, \second, lr
+    .endm
+
+    /* Two outputs of row and column offset `pair`: the sums, TensorFlow Lite Micro's rounding, the stores. */
+    .macro NN_DSP_OUTPUTS pair, stride, shift, channels, pitch
+    ldrd r12, lr, [sp]
+    NN_DSP_WINDOW_\stride 4 * \stride * \pair, r2, r3
+    NN_DSP_WINDOW_\stride \pitch + 4 * \stride * \pair, r4, r5
+    NN_DSP_WINDOW_\stride 2 * \pitch + 4 * \stride * \pair, r6, r7
+    smmlar r10, r12, r8, r9
+    smmlar r11, lr, r8, r9
+    add r10, r10, r12, asr #31
+    add r11, r11, lr, asr #31
+    ssat r10, #8, r10, asr #\shift
+    ssat r11, #8, r11, asr #\shift
+    strb r10, [r1, #2 * \pair * \channels]
+    strb r11, [r1, #2 * \pair * \channels + \channels]
+    .endm
+
+    /* void name(const int16_t *plane, int8_t *y, const uint32_t *taps, const int8_t *end): taps are six words of doubled weights, the
+     * multiplier, half + (output offset << shift), and twice the start; pitch in bytes; `loops` times `unroll` pairs in a row. */
+    .macro NN_DSP_DEPTHWISE name, stride, shift, channels, pitch, loops, unroll, odd
+    .section .text.\name, "ax", %progbits
+    .balign 4
+    .thumb_func
+    .global \name
+    .type \name, %function
+\name:
+    push {r4-r11, lr}
+    sub sp, sp, #20
+    str r3, [sp, #8]
+    ldr r8, [r2, #24]
+    ldr r9, [r2, #28]
+    ldr r12, [r2, #32]
+    strd r12, r12, [sp]
+    ldm r2, {r2-r7}
+10:
+    .if \loops > 1
+    movw r10, #2 * \loops * \unroll * \channels
+    add r10, r10, r1
+    str r10, [sp, #12]
+    .endif
+    .if \loops > 0
+11:
+    NN_DSP_OUTPUTS 0, \stride, \shift, \channels, \pitch
+    .if \unroll > 1
+    NN_DSP_OUTPUTS 1, \stride, \shift, \channels, \pitch
+    .endif
+    .if \unroll > 2
+    NN_DSP_OUTPUTS 2, \stride, \shift, \channels, \pitch
+    .endif
+    .if \unroll > 3
+    NN_DSP_OUTPUTS 3, \stride, \shift, \channels, \pitch
+    .endif
+    add r0, r0, #4 * \stride * \unroll
+    addw r1, r1, #2 * \unroll * \channels
+    .if \loops > 1
+    ldr r10, [sp, #12]
+    cmp r1, r10
+    bne 11b
+    .endif
+    .endif
+    .if \odd
+    ldr r12, [sp]
+    mov lr, r12
+    NN_DSP_WINDOW_\stride 0, r2, r3
+    NN_DSP_WINDOW_\stride \pitch, r4, r5
+    NN_DSP_WINDOW_\stride 2 * \pitch, r6, r7
+    smmlar r10, r12, r8, r9
+    add r10, r10, r12, asr #31
+    ssat r10, #8, r10, asr #\shift
+    strb r10, [r1]
+    addw r1, r1, #\channels
+    .endif
+    movw r10, #\pitch * \stride - 4 * \stride * \loops * \unroll
+    add r0, r0, r10
+    ldr r10, [sp, #8]
+    cmp r1, r10
+    bne 10b
+    add sp, sp, #20
+    pop {r4-r11, pc}
+    .size \name, . - \name
+    .endm
 #endif

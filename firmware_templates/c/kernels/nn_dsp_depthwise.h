@@ -33,6 +33,9 @@ NN_INLINE uint32_t nn_dsp_both(uint32_t a, uint32_t b, uint32_t sum) {
 }
 #endif
 
+/* All outputs of one channel in a strip of rows by a function of nn_dsp.S: `right` says which, `end` is behind the last row of y. */
+typedef void nn_dsp_rows(const nn_s16 *plane, nn_s8 *y, const nn_u32 *taps, const nn_s8 *end, int32_t right);
+
 /* Bytes 0 and 2 of a word as halfwords, bytes 1 and 3, and the low or high halves of two words side by side. */
 NN_INLINE uint32_t nn_dsp_even(uint32_t word, int is_signed) {
 #ifdef __ARM_FEATURE_DSP
@@ -99,30 +102,46 @@ NN_INLINE void nn_dsp_split(nn_s16 *to, int32_t plane, uint32_t a, uint32_t b, i
     *(nn_u32 *)(void *)(to + 3 * plane) = nn_dsp_odd(high, x_signed);
 }
 
-/* Row h of the input, channels c to c + n - 1, as a row of four planes. Outside the input every byte is the zero point. */
-NN_INLINE void nn_dsp_planes(nn_s16 *to, int32_t plane, const nn_u8 *x, int32_t h, int32_t c, int32_t n, nn_dsp_depthwise_shape s) {
+/* Columns j and j + 1 of a row of planes, of which one or both are outside the input: there every byte is the zero point. */
+NN_INLINE void nn_dsp_edge(nn_s16 *to, int32_t plane, const nn_u8 *row, int32_t j, int32_t n, nn_dsp_depthwise_shape s) {
     const uint32_t zero = (uint32_t)(uint8_t)s.zero_point * 0x01010101u;
-    const int32_t width = h >= 0 && h < s.in_h ? s.in_w : 0; /* of what is inside */
-    const nn_u8 *row = x + (width != 0 ? h : 0) * s.in_w * s.channels + c;
-    int32_t j = 0;
-    while (j < s.pitch) {
-        const int32_t v = j - s.left;
-        if (v >= 0 && v + 1 < width) {
-            const nn_u8 *from = row + v * s.channels;
-            int32_t pairs = (width - v) / 2 < (s.pitch - j) / 2 ? (width - v) / 2 : (s.pitch - j) / 2;
-            nn_s16 *at = to + j;
-            j += 2 * pairs;
-            for (; pairs != 0; pairs--) {
-                nn_dsp_split(at, plane, nn_dsp_pixel(from, n), nn_dsp_pixel(from + s.channels, n), s.x_signed);
-                from += 2 * s.channels;
-                at += 2;
-            }
-            continue;
+    const int32_t v = j - s.left;
+    const uint32_t a = v >= 0 && v < s.in_w ? nn_dsp_pixel(row + v * s.channels, n) : zero;
+    const uint32_t b = v + 1 >= 0 && v + 1 < s.in_w ? nn_dsp_pixel(row + (v + 1) * s.channels, n) : zero;
+    nn_dsp_split(to + j, plane, a, b, s.x_signed);
+}
+
+/* Row h of the input, channels c to c + n - 1, as a row of four planes. */
+NN_INLINE void nn_dsp_planes(nn_s16 *to, int32_t plane, const nn_u8 *x, int32_t h, int32_t c, int32_t n, nn_dsp_depthwise_shape s) {
+    if (h < 0 || h >= s.in_h) {
+        const uint32_t zero = ((uint32_t)s.zero_point & 0xFFFFu) * 0x00010001u;
+        for (int32_t j = 0; j < s.pitch; j += 2) {
+            *(nn_u32 *)(void *)(to + j) = zero;
+            *(nn_u32 *)(void *)(to + plane + j) = zero;
+            *(nn_u32 *)(void *)(to + 2 * plane + j) = zero;
+            *(nn_u32 *)(void *)(to + 3 * plane + j) = zero;
         }
-        const uint32_t a = v >= 0 && v < width ? nn_dsp_pixel(row + v * s.channels, n) : zero;
-        const uint32_t b = v + 1 >= 0 && v + 1 < width ? nn_dsp_pixel(row + (v + 1) * s.channels, n) : zero;
-        nn_dsp_split(to + j, plane, a, b, s.x_signed);
-        j += 2;
+        return;
+    }
+    const nn_u8 *row = x + h * s.in_w * s.channels + c;
+    const int32_t first = (s.left + 1) / 2 * 2; /* of the first pair that is inside */
+    const int32_t inside = s.in_w - (first - s.left), room = s.pitch - first;
+    const int32_t pairs = (inside < room ? inside : room) > 0 ? (inside < room ? inside : room) / 2 : 0;
+    const int32_t before = first < s.pitch ? first : s.pitch;
+    NN_UNROLL
+    for (int32_t j = 0; j < before; j += 2) {
+        nn_dsp_edge(to, plane, row, j, n, s);
+    }
+    const nn_u8 *from = row + (first - s.left) * s.channels;
+    nn_s16 *at = to + first;
+    for (int32_t k = 0; k < pairs; k++) {
+        nn_dsp_split(at, plane, nn_dsp_pixel(from, n), nn_dsp_pixel(from + s.channels, n), s.x_signed);
+        from += 2 * s.channels;
+        at += 2;
+    }
+    NN_UNROLL
+    for (int32_t j = first + 2 * pairs; j < s.pitch; j += 2) {
+        nn_dsp_edge(to, plane, row, j, n, s);
     }
 }
 
@@ -182,8 +201,24 @@ NN_INLINE void nn_dsp_channel(const nn_s16 *plane, const nn_u32 *w, int32_t bias
     }
 }
 
+/* One channel by nn_dsp.S. */
+NN_INLINE void nn_dsp_channel_rows(const nn_s16 *plane, const nn_u32 *w, int32_t bias, void *y, int32_t at, int32_t rows, int32_t c,
+                                   int32_t right, nn_dsp_depthwise_shape s, nn_stages stages, nn_dsp_rows *all) {
+    const uint32_t offset = (uint32_t)stages.first.requantize.output_offset;
+    nn_s8 *to = (nn_s8 *)y + at;
+    nn_u32 taps[9];
+    for (int32_t k = 0; k < 6; k++) {
+        taps[k] = w[k];
+    }
+    taps[6] = (uint32_t)nn_get(stages.first.requantize.multiplier, (size_t)c);
+    taps[7] = ((uint32_t)1 << right >> 1) + (offset << right);
+    taps[8] = (uint32_t)bias;
+    all(plane, to, taps, to + rows * s.out_w * s.channels, right);
+}
+
+/* `all` is 0 where there is no function in nn_dsp.S for this shape. */
 NN_INLINE void nn_depthwise_dsp(const void *x, const nn_u32 *w, nn_param bias, void *y, nn_dsp_depthwise_shape s, nn_stages stages,
-                                nn_s16 *planes) {
+                                nn_s16 *planes, nn_dsp_rows *all) {
     const int32_t plane = ((s.strip - 1) * s.stride + 3) * s.pitch;
     for (int32_t first = 0; first < s.out_h; first += s.strip) {
         const int32_t rows = s.out_h - first < s.strip ? s.out_h - first : s.strip;
@@ -201,6 +236,10 @@ NN_INLINE void nn_depthwise_dsp(const void *x, const nn_u32 *w, nn_param bias, v
                     continue;
                 }
                 const int32_t right = (int32_t)nn_get(stages.first.requantize.shift, (size_t)(c + k));
+                if (all != 0) {
+                    nn_dsp_channel_rows(from, words, start, y, at, rows, c + k, right, s, stages, all);
+                    continue;
+                }
 #define NN_DSP_SHIFT(n)                                                                \
     if ((s.shifts >> (n) & 1u) != 0 && right == (n)) {                                 \
         nn_dsp_channel(from, words, start, y, at, rows, c + k, n, s, stages);          \

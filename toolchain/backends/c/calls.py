@@ -15,7 +15,7 @@ from toolchain.ir.geometry import pool_counts
 from toolchain.ir.ops import Op, where
 from toolchain.ir.ranges import Range
 from toolchain.layout import SIZES, STAGES, Function, ctype
-from toolchain.packed import Dot
+from toolchain.packed import Dot, Rows
 from toolchain.passes.plan import Plan
 
 from . import dsp
@@ -34,7 +34,10 @@ class Context:
     plan: Plan
     ranges: Mapping[str, Range]
     tables: Tables
-    dots: dict[str, Dot] = field(default_factory=dict)  # inner loops of nn_dsp.S, as they are asked for
+    dots: dict[str, Dot] = field(default_factory=dict)  # functions of nn_dsp.S, as they are asked for
+    rows: dict[str, dict[int, Rows]] = field(
+        default_factory=dict
+    )  # the same by the function they are for, and by shift
 
     def wide(self, tensor: Tensor) -> int:
         """1 where the values of a tensor need int64."""

@@ -5,11 +5,12 @@ One rule: the bounds were checked by the pass that chose the kernel, and are ass
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from toolchain import packed
 from toolchain.ir import ops
+from toolchain.layout import ctype
 
 from .stages import is_short
 from .tables import fields, wrapped
@@ -60,6 +61,7 @@ def _start(op: ops.Mac, sums: Iterable[int], times: int = 1) -> list[int]:
 def _depthwise(op: ops.DepthwiseConv2D, first: ops.Op | None, name: str, y: str, stages: str, c: Context) -> list[str]:
     form, q = packed.windows(op), op.input.qtype
     assert form is not None, op.output.name
+    alone = stages.count(".kind") == 1
     shifts = _shifts(first) if is_short(stages) and op.weight.tensor.qtype.bits <= 15 else 0
     twice = 2 if shifts else 1
     weight = c.tables.array(f"packed_{op.weight.tensor.name}", "uint32_t", form.packed(twice).ravel().tolist())
@@ -69,11 +71,22 @@ def _depthwise(op: ops.DepthwiseConv2D, first: ops.Op | None, name: str, y: str,
         top=form.top, left=form.left, strip=form.strip, pitch=form.pitch, zero_point=q.zero_point, x_signed=int(q.signed),
         shifts=shifts,
     )  # fmt: skip
+    rows = _rows(form, first, op) if shifts and alone else {}
+    if rows:
+        c.rows[name] = rows
     return [
         f"nn_depthwise_dsp({c.at(op.input)}, {weight}, (nn_param){c.tables.param(f'{name}_bias', start)}, {y},",
         f"    (nn_dsp_depthwise_shape){shape},",
-        f"    {stages}, model_scratch);",
+        f"    {stages}, model_scratch, {f'{name}_rows' if rows else 0});",
     ]
+
+
+def _rows(form: packed.Windows, first: ops.Op | None, op: ops.DepthwiseConv2D) -> dict[int, packed.Rows]:
+    """By shift, the functions of nn_dsp.S that do it all; empty where one of them cannot."""
+    assert isinstance(first, ops.Requantize)
+    found = {shift - 31: packed.Rows(form, shift - 31) for shift in sorted(set(first.shift))}
+    whole = first.clamp == (-128, 127) and ctype(first.output.qtype) == "int8_t"
+    return found if whole and all(made.reaches for made in found.values()) else {}
 
 
 def _shifts(first: ops.Op | None) -> int:
@@ -83,18 +96,30 @@ def _shifts(first: ops.Op | None) -> int:
     return sum(1 << n for n in found) if max(found) <= MOST_SHIFT else 0
 
 
-def declarations(dots: Iterable[packed.Dot], scratch_bytes: int) -> str:
+def declarations(dots: Iterable[packed.Dot], rows: Mapping[str, Mapping[int, packed.Rows]], scratch_bytes: int) -> str:
     """What model.c says of the inner loops, and the memory that kernels use while they run."""
     lines = []
+    if rows:
+        lines += ["#ifdef __ARM_FEATURE_DSP /* model_dsp.S */"]
+        made = dict.fromkeys(row.name for each in rows.values() for row in each.values())
+        lines += [f"void {name}(const nn_s16 *plane, nn_s8 *y, const nn_u32 *taps, const nn_s8 *end);" for name in made]
+        for name, each in rows.items():
+            lines += [
+                f"static void {name}_rows(const nn_s16 *plane, nn_s8 *y, const nn_u32 *taps, const nn_s8 *end, int32_t right) {{"
+            ]
+            lines += ["    switch (right) {"]
+            lines += [f"    case {shift}: {row.name}(plane, y, taps, end); break;" for shift, row in each.items()]
+            lines += ["    default: break;", "    }", "}"]
+        lines += ["#else", *(f"#define {name}_rows 0" for name in rows), "#endif"]
     for dot in dots:
-        rows, positions = (4, 2) if dot.form == "4X2" else (8, 1)
-        numbers = (rows, positions, dot.pairs, dot.segments, dot.skip, dot.step)
+        of, positions = (4, 2) if dot.form == "4X2" else (8, 1)
+        numbers = (of, positions, dot.pairs, dot.segments, dot.skip, dot.step)
         lines.append(f"NN_DSP_DOT({dot.name}, {', '.join(map(str, numbers))})")
     lines.append(f"static nn_s16 model_scratch[{-(-scratch_bytes // 2)}] NN_ALIGNED;")
     return "\n".join(lines)
 
 
-def assembly(dots: Iterable[packed.Dot], banner: str) -> str:
+def assembly(lines: Iterable[packed.Dot | packed.Rows], banner: str) -> str:
     """model_dsp.S."""
     head = [banner, "", f'#include "kernels/{SOURCE}"', "", "#ifdef __ARM_FEATURE_DSP"]
-    return "\n".join([*head, *(dot.line for dot in dots), "#endif", ""])
+    return "\n".join([*head, *dict.fromkeys(made.line for made in lines), "#endif", ""])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from toolchain.ir import Graph, State, Tensor
 from toolchain.ir.check import check_with_ranges
 from toolchain.layout import Function, copies, ctype, functions, nbytes, tensors
+from toolchain.packed import Dot, Rows
 from toolchain.passes.plan import Plan
 
 from . import dsp
@@ -28,7 +29,7 @@ def source(graph: Graph, plan: Plan, banner: str) -> tuple[dict[str, str], Table
         banner,
         "\n".join(['#include "model_debug.h"', *(f'#include "kernels/{h}"' for h in headers)]),
         _memory(graph, plan),
-        dsp.declarations(context.dots.values(), plan.scratch_bytes) if plan.kernels else "",
+        dsp.declarations(context.dots.values(), context.rows, plan.scratch_bytes) if plan.kernels else "",
         _states(graph, tables),
         tables.text(),
         *bodies,
@@ -36,8 +37,12 @@ def source(graph: Graph, plan: Plan, banner: str) -> tuple[dict[str, str], Table
         _debug(graph, plan, found),
     ]
     texts = {"model.c": "\n\n".join(filter(None, parts)) + "\n"}
-    if context.dots:
-        texts["model_dsp.S"] = dsp.assembly(context.dots.values(), banner)
+    assembled: list[Dot | Rows] = [
+        *context.dots.values(),
+        *(row for each in context.rows.values() for row in each.values()),
+    ]
+    if assembled:
+        texts["model_dsp.S"] = dsp.assembly(assembled, banner)
         headers.append(dsp.SOURCE)
     return texts, tables, tuple(headers)
 
