@@ -197,6 +197,8 @@ class _Maker:
             self.concat,
             self.pad,
             self.argmax,
+            self.slice,
+            self.softmax,
         ]
         wide = x.qtype.bits > 16 and not self.maybe(4)
         make = self.choice([self.requantize, self.requantize, self.threshold] if wide else makers + anywhere)
@@ -385,3 +387,24 @@ class _Maker:
 
     def argmax(self, x: Tensor) -> Tensor:
         return self.b.argmax(x, "index")
+
+    def slice(self, x: Tensor) -> Tensor:
+        begin = [self.integer(0, n - 1) for n in x.shape]
+        strides = [self.integer(1, 3) for _ in x.shape]
+        most = [(n - 1 - b) // s + 1 for n, b, s in zip(x.shape, begin, strides, strict=True)]
+        return self.b.slice(x, begin, [self.integer(1, n) for n in most], strides, "part")
+
+    def softmax(self, x: Tensor) -> Tensor:
+        """A table that falls slowly, at once, or not at all steadily; rows as they are, or all elements in one."""
+        if x.qtype.bits != 8 or len(x.qtype.scales) > 1:
+            x = self.requantized(x, self.qtype(8, 8))
+        if self.maybe(3):
+            x = self.b.reshape(x, (x.size,), "row")
+        bits, keep = self.choice([8, 16]), self.choice([1, 100, 230, 250, 255])
+        table = [(1 << 31) - 1]
+        while len(table) < 256:
+            table.append(table[-1] * keep >> 8)
+        if self.maybe(4):
+            table[1:] = self.array(0, (1 << 31) - 1, (255,)).tolist()
+        q = QType(bits, True, Fraction(1, 1 << bits), None, -1 << bits - 1)
+        return self.b.softmax(x, table, q, "share")

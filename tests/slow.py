@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import product
-from math import ceil, floor, lcm
+from math import ceil, floor, frexp, lcm
 from typing import Any
 
 import numpy as np
@@ -165,6 +165,57 @@ def pool(op: Any, x: Cells) -> Cells:
     return y
 
 
+def softmax(op: ops.Softmax, x: Cells) -> Cells:
+    bits, table, n = op.output.qtype.bits, op.table.array.tolist(), op.input.shape[-1]
+    y: Cells = {}
+    for lead in indices(op.input.shape[:-1]):
+        row = [x[(*lead, c)] for c in range(n)]
+        e = [table[max(row) - v] for v in row]
+        total = sum(nearest(Fraction(v, 2**12), True) for v in e)
+        u = 31 - total.bit_length()
+        r = reciprocal(total * 2**u)
+        for c in range(n):
+            rounded = nearest(Fraction(saturating_rounding_doubling_high_mul(r, e[c]), 2 ** (42 - u - bits)), True)
+            y[(*lead, c)] = min(rounded, 2**bits - 1) - 2 ** (bits - 1)
+    return y
+
+
+def softmax_table(scale: float, beta: float) -> list[int]:
+    """The table of a TFLite file: PreprocessSoftmaxScaling, CalculateInputRadius and gemmlowp's exp_on_negative_values."""
+    high = saturating_rounding_doubling_high_mul
+    significand, left = frexp(min(float(np.float32(beta)) * float(np.float32(scale)) * 2**26, 2.0**31 - 1))
+    m = int(significand * 2**31 + 0.5)
+    if m == 2**31:
+        m, left = m // 2, left + 1
+    assert left >= 1, "a scale times beta of 2**-26 or less"
+    out = []
+    for k in range(256):
+        if k > 31 * 2**26 // 2**left:
+            out.append(0)
+            continue
+        a = high(-k * 2**left, m)
+        q = a % 2**24 - 2**24
+        t = 32 * q + 2**28
+        t2 = high(t, t)
+        cubic = high(rounding_divide_by_pot(high(t2, t2), 2) + high(t2, t), 715827883)
+        z = 1895147668 + high(1895147668, t + rounding_divide_by_pot(cubic + t2, 1))
+        for i, factor in enumerate((1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)):
+            if (q - a) >> (24 + i) & 1:
+                z = high(z, factor)
+        out.append(z if a else 2**31 - 1)
+    return out
+
+
+def reciprocal(d: int) -> int:
+    """Newton's three steps as gemmlowp has them: saturating_rounding_doubling_high_mul is its every product."""
+    assert 2**30 <= d < 2**31
+    x = 1515870810 + saturating_rounding_doubling_high_mul(d, -1010580540)
+    for _ in range(3):
+        x += 4 * saturating_rounding_doubling_high_mul(x, 2**29 - saturating_rounding_doubling_high_mul(d, x))
+        assert -(2**31) <= x < 2**31
+    return min(2 * x, 2**31 - 1)
+
+
 def pick(x: Cells, shape: tuple[int, ...], index: tuple[int, ...]) -> int:
     """x[index], where axes of size 1 repeat."""
     return x[tuple(0 if n == 1 else i for i, n in zip(index, shape, strict=True))]
@@ -228,6 +279,12 @@ def evaluate(op: Any, values: dict[str, Cells]) -> Cells:
         case ops.ArgMax():
             channels = range(op.input.shape[-1])
             return {(*i, 0): max(channels, key=lambda c: (x[(*i, c)], -c)) for i in indices(shape[:-1])}
+        case ops.Slice():
+            return {
+                i: x[tuple(b + n * s for n, b, s in zip(i, op.begin, op.strides, strict=True))] for i in indices(shape)
+            }
+        case ops.Softmax():
+            return softmax(op, x)
     raise AssertionError(op)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -176,4 +178,16 @@ def test_a_state_is_read_at_the_end() -> None:
              ((0, 0),), "most"), (4,), "flat_most"), "y"))  # fmt: skip
     graph, plan = passes.run(b.graph())
     assert plan.alias == {"old": "h"}
+    assert written_bytes(graph, plan) == []
+
+
+@pytest.mark.parametrize(("bits", "arena_bytes"), [(8, 40), (16, 120)])
+def test_softmax_writes_over_what_it_reads_where_that_is_as_wide(bits: int, arena_bytes: int) -> None:
+    b = GraphBuilder("share")
+    small = b.requantize(b.input("x", (4, 10), S8), S8, [1], [0], [1], Rounding.FLOOR, "small")
+    kind = QType(bits, True, Fraction(1, 1 << bits), None, -1 << (bits - 1))
+    share = b.softmax(small, [(1 << 31) - 1, *[0] * 255], kind, "share")
+    b.output(b.transpose(share, (1, 0), "y"))
+    graph, plan = passes.run(b.graph())
+    assert plan.arena_bytes == arena_bytes
     assert written_bytes(graph, plan) == []

@@ -35,6 +35,7 @@ from toolchain.layout import tensors
 from toolchain.passes import Plan, arena
 
 SAMPLES = 12
+ONE = (1 << 31) - 1  # of Q0.31, which every table of a softmax begins with
 
 
 def same(graph: Graph, inputs: dict[str, np.ndarray], **options: Any) -> None:
@@ -179,6 +180,23 @@ def argmax(b: GraphBuilder, rng: np.random.Generator, i: int) -> Tensor:
     return b.argmax(x, "index")
 
 
+def sliced(b: GraphBuilder, rng: np.random.Generator, i: int) -> Tensor:
+    x = b.input("x", small(rng, int(rng.integers(1, 6)), 6), any_type(rng, 1, 40))
+    begin = [int(rng.integers(n)) for n in x.shape]
+    steps = small(rng, len(x.shape), 1 if i % 3 == 0 else 3)
+    most = [(n - 1 - first) // step + 1 for n, first, step in zip(x.shape, begin, steps, strict=True)]
+    return b.slice(x, begin, [int(rng.integers(1, n + 1)) for n in most], steps, "y")
+
+
+def softmax(b: GraphBuilder, rng: np.random.Generator, i: int) -> Tensor:
+    """Rows of 1, of some, and so long that a sum of equals takes the last bits; tables from flat to one hot."""
+    n = [1, 2, 5, 10, 300, 511, 512, 1024, 2048, 4095][i]
+    x = b.input("x", (*small(rng, int(rng.integers(0, 3)), 2), n), any_type(rng, 8, 8))
+    table = [ONE, *np.sort(rng.integers(0, ONE >> int(rng.integers(0, 9)), 255))[::-1]] if i % 2 else [ONE] * 256
+    bits = 8 << int(rng.integers(2))
+    return b.softmax(x, table, QType(bits, True, Fraction(1, 1 << bits), None, -1 << (bits - 1)), "y")
+
+
 def lookup(b: GraphBuilder, rng: np.random.Generator, i: int) -> Tensor:
     x = b.input("x", small(rng, 2, 8), any_type(rng, 1, 12))
     q = any_type(rng, 1, 20)
@@ -193,7 +211,21 @@ def threshold(b: GraphBuilder, rng: np.random.Generator, i: int) -> Tensor:
     return b.threshold(x, q, ladder, rng.integers(q.min, q.max, (level_rows, count + 1), endpoint=True), "y")
 
 
-MAKERS = [dense, wide_dense, conv1d, conv2d, depthwise, pool, pairwise, moved, argmax, lookup, threshold]
+MAKERS = [
+    dense,
+    wide_dense,
+    conv1d,
+    conv2d,
+    depthwise,
+    pool,
+    pairwise,
+    moved,
+    argmax,
+    lookup,
+    threshold,
+    sliced,
+    softmax,
+]
 
 
 @pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
@@ -287,6 +319,30 @@ def kinds() -> Graph:
     b.output(b.argmax(score, "class"))
     b.output(h)
     return b.graph()
+
+
+def later_kinds() -> Graph:
+    """What kinds() has not, whose text is a golden file."""
+    b = GraphBuilder("later")
+    x = b.input("x", (4, 6), QType.of(8, True, 1))
+    part = b.slice(x, (1, 0), (2, 3), (2, 2), "part")
+    for bits in (8, 16):
+        kind = QType(bits, True, Fraction(1, 1 << bits), None, -1 << (bits - 1))
+        b.output(b.softmax(part, [ONE >> k // 8 for k in range(256)], kind, f"share{bits}"))
+    return b.graph()
+
+
+def test_softmax_over_its_own_input() -> None:
+    """The arena lets it write over what it reads, rows and all."""
+    b = GraphBuilder("over")
+    x = b.input("x", (7, 33), QType.of(8, True, 1))
+    small = b.requantize(x, x.qtype, [1], [0], [1], Rounding.FLOOR, "small")
+    table = [ONE, *(ONE * 9 // (10 + k) for k in range(255))]
+    share = b.softmax(small, table, QType(8, True, Fraction(1, 256), None, -128), "share")
+    b.output(b.transpose(share, (1, 0), "y"))
+    graph, plan = passes.run(b.graph())
+    assert plan.place("small") == plan.place("share")
+    same(graph, inputs_for(graph, SAMPLES), plan=plan)
 
 
 def files_of(graph: Graph, board: str = "native") -> dict[str, str]:
@@ -505,12 +561,13 @@ def test_compiles_without_a_warning_or_a_libc(tmp_path: Path, compiler: str) -> 
         pytest.importorskip("ziglang")
     elif shutil.which(program) is None:
         pytest.skip(f"no {program}")
-    for name, text in files_of(kinds()).items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
     flags = ["-O2", *STRICT, "-ffreestanding", *COMPILERS[compiler], "-c", "model.c", "-o", "model.o"]
-    done = subprocess.run([*command, *flags], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    for graph in (kinds(), later_kinds()):
+        for name, text in files_of(graph).items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text)
+        done = subprocess.run([*command, *flags], cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("kernel", sorted(p.name for p in (folder("firmware_templates") / "c" / "kernels").glob("*.h")))

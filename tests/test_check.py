@@ -36,6 +36,15 @@ POOL = "%y: s8 [2,2,2] scale 1 = maxpool input=%x "
 SUM = "%y: s10 [2,2,2] scale 1/4 = sumpool input=%x "
 WINDOW = "kernel=[2,2] strides=[2,2] padding=[[0,0],[0,0]] ceil_mode=false"
 TWO = "s8 [4,4,2] scale axis 2 [1,1/2]"
+SHARE = "%y: s8 [4,4,2] scale 1/256 zero_point -128 = softmax input=%x table=%t\n"
+MOST = (1 << 31) - 1
+
+
+def table(*first: int, kind: str = "s32") -> str:
+    return const("t", "[256]", *first, *[0] * (256 - len(first)), kind=kind)
+
+
+EXP = table(MOST, 9, 5)
 
 CASES: list[tuple[str, str, str]] = [  # body, input type, error
     # names, definitions, tensors
@@ -238,6 +247,49 @@ CASES: list[tuple[str, str, str]] = [  # body, input type, error
      "argmax %y: output scale 1/2, must be 1 (one for each channel if they differ)"),
     ("%y: u1 [4,4,1] scale 1 zero_point 1 = argmax input=%x\n", "",
      "argmax %y: %y has zero point 1, must be 0; requantize it first"),
+    # slice and softmax
+    ("%y: s8 [4,4,2] scale 1 = slice input=%x begin=[0,0] strides=[1,1,1]\n", "",
+     "slice %y: begin [0, 0] has 2 entries, must have 3"),
+    ("%y: s8 [4,4,2] scale 1 = slice input=%x begin=[0,0,0] strides=[1,1]\n", "",
+     "slice %y: strides [1, 1] has 2 entries, must have 3"),
+    ("%y: s8 [4,4] scale 1 = slice input=%x begin=[0,0,0] strides=[1,1,1]\n", "",
+     "slice %y: output [4, 4] has 2 entries, must have 3"),
+    *[
+        (f"%y: s8 [{size},4,2] scale 1 = slice input=%x begin=[{begin},0,0] strides=[{stride},1,1]\n", "",
+         "slice %y: begin must be at least 0, strides and sizes at least 1")
+        for size, begin, stride in [(1, -1, 1), (1, 0, 0), (0, 0, 1)]
+    ],
+    ("%y: s8 [4,2,2] scale 1 = slice input=%x begin=[0,1,0] strides=[1,3,1]\n", "",
+     "slice %y: reads up to index 4 of axis 1, which has 4 elements"),
+    ("%y: s8 [4,4,1] scale 1 = slice input=%x begin=[0,0,1] strides=[1,1,1]\n", TWO,
+     "slice %y: output scale 1, must be 1/2 (one for each channel if they differ)"),
+    ("%y: s8 [4,4,1] scale 1 = slice input=%x begin=[0,0,1] strides=[1,1,1]\n", "u8 [4,4,2] scale 1",
+     "slice %y: output is s8, must have the input's type u8 and zero point"),
+    (EXP + SHARE, "s9 [4,4,2] scale 1", "softmax %y: input is s9, must have 8 bits; requantize it first"),
+    (EXP + SHARE, TWO,
+     "softmax %y: %x has 2 scales along an axis that is compared, must have one; requantize it first"),
+    (EXP + SHARE, "s8 [4,4,4096] scale 1", "softmax %y: output shape [4, 4, 2], must be [4, 4, 4096]"),
+    (EXP + SHARE.replace("[4,4,2]", "[4,4,4096]"), "s8 [4,4,4096] scale 1",
+     "softmax %y: is over 4096 elements, must be over at most 4095"),
+    (EXP + SHARE.replace("1/256", "1/255"), "",
+     "softmax %y: output scale 1/255, must be 1/256 (one for each channel if they differ)"),
+    *[
+        (EXP + SHARE.replace("s8 [4,4,2] scale 1/256 zero_point -128", kind), "",
+         f"softmax %y: output is {told}, must be s8 with -128 or s16 with -32768")
+        for kind, told in [
+            ("u8 [4,4,2] scale 1/256", "u8 with zero point 0"),
+            ("s8 [4,4,2] scale 1/256", "s8 with zero point 0"),
+            ("s12 [4,4,2] scale 1/4096 zero_point -2048", "s12 with zero point -2048"),
+            ("s16 [4,4,2] scale 1/65536 zero_point -128", "s16 with zero point -128"),
+        ]
+    ],
+    (const("t", "[2]", 1, 0) + SHARE, "", "softmax %y: table [2], must be [256]"),
+    (table(MOST - 1) + SHARE, "",
+     "softmax %y: table begins with 2147483646 and holds 0..2147483646, must begin with 2147483647 and hold 0..2147483647"),
+    (table(MOST, 5, -1) + SHARE, "",
+     "softmax %y: table begins with 2147483647 and holds -1..2147483647, must begin with 2147483647 and hold 0..2147483647"),
+    (table(MOST, MOST + 1, kind="s33") + SHARE, "",
+     "softmax %y: table begins with 2147483647 and holds 0..2147483648, must begin with 2147483647 and hold 0..2147483647"),
 ]  # fmt: skip
 
 
@@ -254,9 +306,14 @@ def test_what_the_cases_start_from_is_good() -> None:
         REQ + ONE + "\n",
         POOL + WINDOW + "\n",
         SUM + WINDOW + " count_include_pad=false\n",
+        EXP + SHARE,
+        EXP + SHARE.replace("s8 [4,4,2] scale 1/256 zero_point -128", "s16 [4,4,2] scale 1/65536 zero_point -32768"),
+        "%y: s8 [2,2,1] scale 1 = slice input=%x begin=[0,1,1] strides=[3,2,1]\n",
     ):
         parse(text(body))
     parse(text(REQ + ONE.replace("floor", "tflm") + "\n", "u31 [4,4,2] scale 1"))
+    parse(text(EXP + SHARE.replace("[4,4,2]", "[1,4095]"), "u8 [1,4095] scale 1 zero_point 3"))
+    parse(text("%y: s8 [4,4,1] scale 1/2 = slice input=%x begin=[0,0,1] strides=[1,1,9]\n", TWO))
     widest = ONE.replace("multiplier=[1]", f"multiplier=[{1 << 23}]")
     parse(text(REQ + widest + "\n", "s40 [4,4,2] scale 1"))
 

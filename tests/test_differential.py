@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from fractions import Fraction
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from tests import slow
 from tests.graphs import graphs, inputs_for, random_graph
 from toolchain import boards, flow, tools
-from toolchain.ir import Graph
+from toolchain.ir import Graph, QType
+from toolchain.ir.builder import GraphBuilder
 
 SAMPLES = 12
 MORE = int(os.environ.get("BITWRIGHT_MORE", "1"))  # times as many graphs, for a long run by hand
@@ -18,6 +21,19 @@ BOARDS = {
     "qemu_virt_rv32": "qemu-system-riscv32",
     "unicorn_m4": "unicorn",
 }
+
+
+def shares() -> Graph:
+    """A part of a tensor, and softmax of rows of 1 to 200: of 8 and of 16 bits, over its own input and not."""
+    b = GraphBuilder("shares")
+    for n in (1, 2, 11, 200):
+        x = b.input("x", (3, n + 1), QType(8, True, Fraction(1, 8)))
+        part = b.slice(x, (0, 1), (2, n), (2, 1), "part")
+        for bits in (8, 16):
+            kind = QType(bits, True, Fraction(1, 1 << bits), None, -1 << (bits - 1))
+            share = b.softmax(part, slow.softmax_table(0.125, bits / 8), kind, "share")
+            b.output(b.reshape(share, (2 * n,), "y"))
+    return b.graph()
 
 
 def equal_on(board: str, graph: Graph, seed: int) -> None:
@@ -40,3 +56,10 @@ def test_emulated(board: str, seed: int) -> None:
     if not tools.find(BOARDS[board]).path:
         pytest.skip(f"{board} needs {BOARDS[board]}: {tools.advice(BOARDS[board])}")
     equal_on(board, random_graph(1000 + seed), seed)
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_softmax_and_slice(board: str) -> None:
+    if not tools.find(BOARDS[board]).path:
+        pytest.skip(f"{board} needs {BOARDS[board]}: {tools.advice(BOARDS[board])}")
+    equal_on(board, shares(), 5)

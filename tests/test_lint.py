@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.test_streams import NAMED, S8, Maker, residual
-from toolchain import boards, fifos, folding, lint
+from toolchain import boards, fifos, flow, folding, lint
+from toolchain.backends.hls4ml.lowering import lower
+from toolchain.errors import ToolchainError
 from toolchain.ir import Graph, QType, ops
 from toolchain.lint import Finding
 from toolchain.passes.plan import Hls
@@ -288,3 +291,25 @@ def test_designs_that_take_hours() -> None:
     big = conv(66, 2)
     assert any("selects 73,728 window elements" in text for text in said(big, Hls()))
     assert not any("window elements" in text for text in said(big, Hls(io="io_stream")))
+
+
+def share() -> Graph:
+    m = Maker()
+    kind = QType(8, True, Fraction(1, 256), None, -128)
+    return m.done(m.b.softmax(m.input(4), [(1 << 31) - 1, *[0] * 255], kind, "share"))
+
+
+@pytest.mark.parametrize("io", ["io_parallel", "io_stream"])
+def test_softmax_is_the_hosts(io: str) -> None:
+    """Said by the linter and by the back end in the same words; estimates, which need no answer, still end."""
+    text = (
+        "softmax %share: has no kernel in a circuit: it is TensorFlow Lite Micro's integer arithmetic, which hls4ml has not; "
+        "leave the softmax to the host: end the model at what it reads, whose largest is the same"
+    )
+    assert said(share(), Hls(io=io)) == [f"error: {text}"]
+    with pytest.raises(ToolchainError) as refused:
+        lower(share(), io == "io_stream")
+    assert str(refused.value) == text
+    with pytest.raises(ToolchainError) as refused:
+        flow.emit(share(), "csim")
+    assert str(refused.value) == text

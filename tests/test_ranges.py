@@ -178,6 +178,24 @@ def test_sum_pool(ceil_mode: bool, include: bool, pad: tuple[int, int]) -> None:
         reached(build)
 
 
+def test_slice_keeps_the_ranges_of_the_channels_it_takes() -> None:
+    def build(b: GraphBuilder) -> Tensor:
+        x = b.input("x", (2, 5), q(1, False))
+        x = b.requantize(x, q(5, True), [1, -1, 2, 3, -4], [0, 3, 5, -9, 1], [0] * 5, Rounding.FLOOR, "x2")
+        return b.slice(x, (1, 1), (1, 2), (1, 2), "y")
+
+    reached(build)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_softmax_has_the_range_of_its_type_in_the_builder_too(bits: int) -> None:
+    b = GraphBuilder("share")
+    kind = QType(bits, True, Fraction(1, 1 << bits), None, -1 << (bits - 1))
+    y = b.softmax(b.input("x", (3,), q(8, True)), [(1 << 31) - 1, *[0] * 255], kind, "y")
+    b.output(y)
+    assert b.range(y).whole == check_with_ranges(b.graph())["y"].whole == (kind.min, kind.max)
+
+
 def test_argmax_names_only_indices_that_can_win() -> None:
     def build(b: GraphBuilder, low: list[int]) -> Tensor:
         x = b.input("x", (4,), q(1, False))

@@ -60,7 +60,7 @@ def test_the_generator_reaches_every_op_and_every_corner() -> None:
     seen: set[str] = set()
     widest = channels = most_states = 0
     ties: set[tuple[str, bool]] = set()
-    for graph in map(random_graph, range(150)):
+    for graph in map(random_graph, range(240)):
         values = trace(graph, inputs_for(graph, 10))
         most_states = max(most_states, len(graph.states))
         for op in graph.ops:

@@ -19,7 +19,7 @@ from toolchain.gates import LUT_MULTIPLIER
 from toolchain.ir import Graph, ops
 from toolchain.ir.ops import Mac, Op, inputs_of, where
 from toolchain.kernel_cost import strategy_used
-from toolchain.passes.plan import Hls
+from toolchain.passes.plan import Hls, no_circuit
 
 if TYPE_CHECKING:
     from toolchain.boards import Board
@@ -59,6 +59,9 @@ def lint(graph: Graph, board: Board, hls: Hls) -> tuple[Finding, ...]:
 
 
 def _op(op: Op, hls: Hls) -> Iterator[Finding]:
+    if error := no_circuit(op):
+        yield Finding(error.where, ERROR, f"{error.what}; {error.try_}")
+        return
     if isinstance(op, Mac):
         yield from _strategy(op, hls)
         yield from _reuse(op, hls)

@@ -14,7 +14,7 @@ import numpy as np
 
 from toolchain.errors import ToolchainError, assert_never
 from toolchain.ir import Graph, Tensor, ops
-from toolchain.ir.geometry import pool_counts, pool_lcm
+from toolchain.ir.geometry import kept, pool_counts, pool_lcm
 from toolchain.ir.rounding import requantize
 from toolchain.ir.types import Ints
 
@@ -176,6 +176,11 @@ def evaluate(op: ops.Op, *args: Ints) -> Any:
             return x
         case ops.ArgMax():
             return x.argmax(axis=-1)[..., None]
+        case ops.Slice():
+            index = (slice(None), *(kept(op, axis) for axis in range(len(op.begin))))
+            return x[index]
+        case ops.Softmax():
+            return _softmax(x, op)
         case _:
             raise assert_never(op)
 
@@ -251,6 +256,30 @@ def _threshold(x: Ints, op: ops.Threshold) -> Any:
         count = np.searchsorted(ladders[c % len(ladders)], x[..., c], side="right")
         y[..., c] = levels[c % len(levels)][count]
     return y
+
+
+def _softmax(x: Ints, op: ops.Softmax) -> Any:
+    """docs/numerics.md, softmax, line for line."""
+    e = op.table.array[x.max(axis=-1, keepdims=True) - x]
+    total = (e + (1 << 11) >> 12).sum(axis=-1, keepdims=True)
+    up = 31 - np.frexp(total)[1].astype(np.int64)  # what makes it 2**30 or more: a double holds any such sum
+    shift = 42 - up - op.output.qtype.bits
+    p = _high_product(_reciprocal(total << up), e)
+    y = np.minimum(p + (1 << shift - 1) >> shift, (1 << op.output.qtype.bits) - 1)
+    return y + op.output.qtype.min
+
+
+def _reciprocal(d: Ints) -> Any:
+    """(2**31 - 1) / 2**31 at most, near 2**61 / d / 2**31, for d in 2**30..2**31: three of Newton's steps."""
+    x = 1515870810 + _high_product(d, -1010580540)
+    for _ in range(3):
+        x = x + 4 * _high_product(x, (1 << 29) - _high_product(d, x))
+    return np.minimum(2 * x, (1 << 31) - 1)
+
+
+def _high_product(a: Any, b: Any) -> Any:
+    """a * b / 2**31 with halves up: of two numbers of 32 bits the high 32 of their doubled product."""
+    return a * b + (1 << 30) >> 31
 
 
 def _pool(x: Ints, op: ops.MaxPool | ops.SumPool, fill: int) -> Any:

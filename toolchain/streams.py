@@ -14,6 +14,7 @@ import numpy as np
 
 from toolchain.errors import UnsupportedError, assert_never
 from toolchain.ir import Graph, Tensor, ops
+from toolchain.ir.geometry import kept
 from toolchain.ir.ops import Op, inputs_of
 
 FLOOR = 2  # what hls::stream has without a pragma; with 1 a reader and a writer take turns (UG1399, "Streams")
@@ -188,7 +189,7 @@ class _Builder:
             process.fire((), (out,), tokens(op.output))
             return
         match op:
-            case ops.Dense() | ops.Requantize() | ops.Threshold() | ops.Lookup() | ops.ArgMax():
+            case ops.Dense() | ops.Requantize() | ops.Threshold() | ops.Lookup() | ops.ArgMax() | ops.Softmax():
                 process.fire(reads, (out,), tokens(op.output))
             case ops.Conv1D() | ops.Conv2D() | ops.DepthwiseConv2D() | ops.MaxPool() | ops.SumPool():
                 _windows(process, op, self.padded(op, reads[0]), out)
@@ -204,6 +205,11 @@ class _Builder:
             case ops.Transpose():
                 process.fire(reads, (), tokens(op.input))
                 process.fire((), (out,), tokens(op.output))
+            case ops.Slice():
+                taken = np.zeros(op.input.shape[:-1], bool)
+                taken[tuple(kept(op, axis) for axis in range(taken.ndim))] = True
+                for writes in taken.ravel().tolist():
+                    process.fire(reads, (out,) if writes else ())
             case ops.UpSample():
                 row = op.input.shape[-2]
                 for _ in range(tokens(op.input) // row):

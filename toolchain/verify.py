@@ -336,7 +336,7 @@ class _Noise:
     def _magnitude(self, name: str) -> tuple[np.ndarray, int]:
         zero = self.tensors[name].qtype.zero_point
         op = self.made.get(name)
-        if op is None or name in self.resets or isinstance(op, ops.Threshold | ops.Lookup | ops.ArgMax):
+        if op is None or name in self.resets or isinstance(op, ops.Threshold | ops.Lookup | ops.ArgMax | ops.Softmax):
             return np.abs(self.values[name] - zero), 1
         inputs = ops.inputs_of(op)
         found = [self.magnitude(t.name) for t in inputs]

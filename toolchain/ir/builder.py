@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -255,6 +256,25 @@ class GraphBuilder:
 
     def argmax(self, x: Tensor, name: str) -> Tensor:
         return self.add_op(ops.ArgMax(x, _later()), name)
+
+    def slice(
+        self, x: Tensor, begin: Sequence[int], sizes: Sequence[int], strides: Sequence[int] | None, name: str
+    ) -> Tensor:
+        """`sizes` elements of each axis, from `begin` on, `strides` apart (1 when not given)."""
+        steps = (1,) * len(x.shape) if strides is None else tuple(strides)
+        op = ops.Slice(x, Tensor("later", tuple(sizes), WIDEST), tuple(begin), steps)
+        output_shape(op)
+        scales = output_scales(op)
+        assert scales is not None
+        qtype = QType.of(x.qtype.bits, x.qtype.signed, scales, len(x.shape) - 1, x.qtype.zero_point)
+        return self.add_op(op, name, qtype)
+
+    def softmax(self, x: Tensor, table: npt.ArrayLike, qtype: QType, name: str) -> Tensor:
+        """`table` [256]: exp of 0, -1, -2 ... steps of x in Q0.31; `qtype` is s8 at 1/256 or s16 at 1/65536, 0 its least value."""
+        const = self.const(f"{name}_table", table, Fraction(1, 1 << 31), bits=32, signed=True)
+        return self.add_op(
+            ops.Softmax(x, replace(_later(), qtype=qtype), const), name, qtype
+        )  # its range is its type's
 
 
 def _later() -> Tensor:

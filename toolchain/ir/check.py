@@ -20,6 +20,8 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 MAX_LOOKUP_BITS = 12
 MAX_SHIFT = 62
 MAX_MULTIPLIER = (1 << 47) - 1
+MAX_SOFTMAX = 4095  # terms of 2**19 whose sum is below 2**31
+ONE = (1 << 31) - 1  # as near as Q0.31 comes to 1
 
 
 def check(graph: Graph) -> Graph:
@@ -127,7 +129,9 @@ def check_op(op: Op, ranges: dict[str, Range]) -> None:
             _zero(op, op.output)
         case ops.ArgMax():
             _zero(op, op.output)
-        case ops.MaxPool() | ops.Reshape() | ops.Transpose() | ops.Pad() | ops.UpSample():
+        case ops.Softmax():
+            _softmax(op)
+        case ops.MaxPool() | ops.Reshape() | ops.Transpose() | ops.Pad() | ops.UpSample() | ops.Slice():
             same = (op.input.qtype.bits, op.input.qtype.signed, op.input.qtype.zero_point)
             if same != (op.output.qtype.bits, op.output.qtype.signed, op.output.qtype.zero_point):
                 raise GraphError(
@@ -238,6 +242,26 @@ def _lookup(op: ops.Lookup) -> None:
     if op.table.tensor.shape != (1 << bits,):
         raise GraphError(at, f"table {list(op.table.tensor.shape)}, must be [{1 << bits}]")
     _fits(at, op.table, op.output)
+
+
+def _softmax(op: ops.Softmax) -> None:
+    """What keeps its sum in 1..2**31 - 1, so that the sum has a reciprocal: the largest of a row counts 2**19, no other more."""
+    at, x, y, table = where(op), op.input.qtype, op.output.qtype, op.table.array
+    if x.bits != 8:
+        raise GraphError(at, f"input is {x.text}, must have 8 bits; requantize it first")
+    if not y.signed or y.bits not in (8, 16) or y.zero_point != y.min:
+        raise GraphError(
+            at, f"output is {y.text} with zero point {y.zero_point}, must be s8 with -128 or s16 with -32768"
+        )
+    if op.input.channels > MAX_SOFTMAX:
+        raise GraphError(at, f"is over {op.input.channels} elements, must be over at most {MAX_SOFTMAX}")
+    if table.shape != (256,):
+        raise GraphError(at, f"table {list(table.shape)}, must be [256]")
+    if table[0] != ONE or table.min() < 0 or table.max() > ONE:
+        raise GraphError(
+            at,
+            f"table begins with {table[0]} and holds {table.min()}..{table.max()}, must begin with {ONE} and hold 0..{ONE}",
+        )
 
 
 def _fits(at: str, const: Const, output: Tensor) -> None:

@@ -108,6 +108,24 @@ def _pool(op: ops.MaxPool | ops.SumPool) -> tuple[int, ...]:
     return _windows_fit(op, (*(out_size(n, k, s, 1, p, op.ceil_mode) for n, k, s, p in sizes), op.input.shape[-1]))
 
 
+def kept(op: ops.Slice, axis: int) -> slice:
+    """The indices of an axis of its input that a Slice keeps."""
+    begin, stride = op.begin[axis], op.strides[axis]
+    return slice(begin, begin + (op.output.shape[axis] - 1) * stride + 1, stride)
+
+
+def _slice(op: ops.Slice) -> tuple[int, ...]:
+    rank, shape = len(op.input.shape), op.output.shape
+    _ranks(op, rank, begin=op.begin, strides=op.strides, output=shape)
+    if min(op.begin) < 0 or min(op.strides) < 1 or min(shape) < 1:
+        raise GraphError(where(op), "begin must be at least 0, strides and sizes at least 1")
+    for axis, (size, begin, count, stride) in enumerate(zip(op.input.shape, op.begin, shape, op.strides, strict=True)):
+        if begin + (count - 1) * stride >= size:
+            last = begin + (count - 1) * stride
+            raise GraphError(where(op), f"reads up to index {last} of axis {axis}, which has {size} elements")
+    return shape
+
+
 def output_shape(op: Op) -> tuple[int, ...]:
     """The shape the op's output must have; raises GraphError where the op's own fields disagree."""
     if not all(t.shape for t in ops.inputs_of(op)):
@@ -125,7 +143,7 @@ def output_shape(op: Op) -> tuple[int, ...]:
             return _conv(op)
         case ops.MaxPool() | ops.SumPool():
             return _pool(op)
-        case ops.Requantize() | ops.Threshold() | ops.Lookup():
+        case ops.Requantize() | ops.Threshold() | ops.Lookup() | ops.Softmax():
             return op.input.shape
         case ops.Add() | ops.Sub() | ops.Multiply():
             return broadcast(op)
@@ -163,5 +181,7 @@ def output_shape(op: Op) -> tuple[int, ...]:
             return (*(n * f for n, f in zip(op.input.shape, op.factors, strict=False)), op.input.shape[-1])
         case ops.ArgMax():
             return (*op.input.shape[:-1], 1)
+        case ops.Slice():
+            return _slice(op)
         case _:
             raise assert_never(op)

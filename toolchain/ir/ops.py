@@ -218,6 +218,25 @@ class ArgMax:
     output: Tensor
 
 
+@dataclass(frozen=True)
+class Slice:
+    """y[i] = x[begin + i * strides] on every axis; as many as the output's shape says."""
+
+    input: Tensor
+    output: Tensor
+    begin: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """TensorFlow Lite Micro's integer softmax over the last axis; table[d] is exp of d steps below the largest, in Q0.31."""
+
+    input: Tensor
+    output: Tensor
+    table: Const
+
+
 Op = (
     Dense
     | Conv1D
@@ -237,6 +256,8 @@ Op = (
     | Pad
     | UpSample
     | ArgMax
+    | Slice
+    | Softmax
 )
 OPS: tuple[type[Op], ...] = Op.__args__
 Mac = Dense | Conv1D | Conv2D | DepthwiseConv2D

@@ -1,7 +1,7 @@
 """Value ranges: the smallest and largest integer each tensor can hold, for each channel, derived from weights and input types.
 
-Bounds are exact for every op alone: each is reached by some input within the op's input range, elements taken as independent
-(x - x is not known to be 0). Python integers wherever int64 might not do: nothing here can overflow.
+Bounds are exact for every op alone but Softmax, which has its type's: each is reached by some input within the op's input range,
+elements taken as independent (x - x is not known to be 0). Python integers wherever int64 might not do: nothing here can overflow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from toolchain.errors import assert_never
 
 from . import ops
-from .geometry import pool_lcm, tap_masks, window_counts
+from .geometry import kept, pool_lcm, tap_masks, window_counts
 from .ops import Op
 from .rounding import requantize
 from .types import Tensor
@@ -233,5 +233,9 @@ def output_range(op: Op, ranges: Mapping[str, Range]) -> Range:
             return first
         case ops.ArgMax():
             return _argmax(first, op.input.shape[-1])
+        case ops.Slice():
+            return first if len(first.lo) == 1 else Range.of(first.channels(op.input.shape[-1])[kept(op, -1)])
+        case ops.Softmax():
+            return type_range(op.output)
         case _:
             raise assert_never(op)

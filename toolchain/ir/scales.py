@@ -7,7 +7,7 @@ from fractions import Fraction
 from toolchain.errors import GraphError, assert_never
 
 from . import ops
-from .geometry import pool_lcm
+from .geometry import kept, pool_lcm
 from .ops import Op, where
 from .types import QType, Tensor
 
@@ -99,6 +99,12 @@ def output_scales(op: Op) -> Scales | None:
         case ops.ArgMax():
             one_scale(op, op.input, "compared")
             return (Fraction(1),)
+        case ops.Slice():
+            given = channel_scales(op, op.input)
+            return given if len(given) == 1 else given[kept(op, -1)]
+        case ops.Softmax():
+            one_scale(op, op.input, "compared")
+            return (Fraction(1, 1 << op.output.qtype.bits),)
         case _:
             raise assert_never(op)
 

@@ -122,10 +122,10 @@ def _last_reads(graph: Graph, steps: Sequence[tuple[Op, ...]], alias: dict[str, 
 def _writes_over(
     step: tuple[Op, ...], k: int, alias: dict[str, str], last: dict[str, int], held: dict[str, Buffer]
 ) -> Buffer | None:
-    """The buffer of an input that this step may write its output over: read here for the last time, element by element,
-    and no narrower, so that a write never reaches what is still to be read."""
+    """The buffer of an input that this step may write its output over: read here for the last time, element by element
+    (by Softmax after its whole row was), and no narrower, so that a write never reaches what is still to be read."""
     op, out = step[0], step[-1].output
-    if not isinstance(op, (*STAGES, ops.Add, ops.Sub, ops.Multiply)):
+    if not isinstance(op, (*STAGES, ops.Add, ops.Sub, ops.Multiply, ops.Softmax)):
         return None
     for tensor in inputs_of(op):
         root = alias.get(tensor.name, tensor.name)

@@ -9,13 +9,21 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from toolchain.errors import ToolchainError
+from toolchain.errors import ToolchainError, UnsupportedError
+from toolchain.ir import ops
 
 if TYPE_CHECKING:
     from toolchain.ir.ops import Op
 
+NO_KERNEL = "has no kernel in a circuit: it is TensorFlow Lite Micro's integer arithmetic, which hls4ml has not"
+TRY_HOST = "leave the softmax to the host: end the model at what it reads, whose largest is the same"
 IOS = ("io_parallel", "io_stream")
 STRATEGIES = ("Latency", "Resource", "distributed_arithmetic")
+
+
+def no_circuit(op: Op) -> UnsupportedError | None:
+    """Why no HLS back end can build this op, for the linter and the back end alike."""
+    return UnsupportedError(ops.where(op), NO_KERNEL, TRY_HOST) if isinstance(op, ops.Softmax) else None
 
 
 @dataclass(frozen=True)

@@ -82,12 +82,18 @@ def call(function: Function, c: Context) -> list[str]:
             return _binary(head, function.ops[-1].output, stages, by_channel, c)
         case ops.SumPool() | ops.MaxPool():
             return _pool(head, name, function.ops[-1].output, stages, c)
-        case ops.Reshape() | ops.Transpose() | ops.UpSample() | ops.Pad() | ops.Concat():
+        case ops.Reshape() | ops.Transpose() | ops.UpSample() | ops.Pad() | ops.Concat() | ops.Slice():
             return _moves(head, c)
         case ops.ArgMax():
             x = head.input
             return [
                 f"nn_argmax({c.at(x)}, {code(x)}, {c.at(head.output)}, {code(head.output)}, "
+                f"{x.size // x.channels}, {x.channels});"
+            ]
+        case ops.Softmax():
+            x, (table, _) = head.input, c.tables.const(head.table)
+            return [
+                f"nn_softmax({c.at(x)}, {code(x)}, {c.at(head.output)}, {code(head.output)}, {table}, "
                 f"{x.size // x.channels}, {x.channels});"
             ]
         case _:
@@ -111,10 +117,12 @@ def kernel(op: Op, plan: Plan) -> str:
             return "nn_pool.h"
         case ops.Requantize() | ops.Threshold() | ops.Lookup() | ops.Add() | ops.Sub() | ops.Multiply():
             return "nn_elementwise.h"
-        case ops.Reshape() | ops.Transpose() | ops.UpSample() | ops.Pad() | ops.Concat():
+        case ops.Reshape() | ops.Transpose() | ops.UpSample() | ops.Pad() | ops.Concat() | ops.Slice():
             return "nn_move.h"
         case ops.ArgMax():
             return "nn_argmax.h"
+        case ops.Softmax():
+            return "nn_softmax.h"
         case _:
             raise assert_never(op)
 
@@ -283,7 +291,7 @@ def move(
     return [f"nn_move({x}, {y},", f"    (nn_move_shape){shape});"]
 
 
-def _moves(op: ops.Reshape | ops.Transpose | ops.UpSample | ops.Pad | ops.Concat, c: Context) -> list[str]:
+def _moves(op: ops.Reshape | ops.Transpose | ops.UpSample | ops.Pad | ops.Concat | ops.Slice, c: Context) -> list[str]:
     y = op.output
     y_steps = steps_of(y.shape)
     if isinstance(op, ops.Concat):
@@ -311,6 +319,10 @@ def _moves(op: ops.Reshape | ops.Transpose | ops.UpSample | ops.Pad | ops.Concat
             first = sum(before * s for (before, _), s in zip(op.padding, y_steps, strict=True))
             fill = f"nn_fill({c.at(y)}, {code(y)}, {y.size}, {number(op.value)});"
             return [fill, *move(op, c.at(x), c.at(y, first), types, (x.shape, x_steps, y_steps))]
+        case ops.Slice():
+            first = sum(begin * s for begin, s in zip(op.begin, x_steps, strict=True))
+            steps = [stride * s for stride, s in zip(op.strides, x_steps, strict=True)]
+            return move(op, c.at(x, first), c.at(y), types, (y.shape, steps, y_steps))
         case _:
             raise assert_never(op)
 

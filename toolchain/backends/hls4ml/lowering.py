@@ -10,6 +10,7 @@ from collections.abc import Container
 from toolchain.errors import UnsupportedError, assert_never
 from toolchain.ir import Graph, Tensor, ops
 from toolchain.ir.ops import where
+from toolchain.passes.plan import no_circuit
 
 from . import moves, products, stages
 from .builder import Builder, Value
@@ -98,6 +99,12 @@ def _lower(b: Builder, graph: Graph, op: ops.Op, args: list[Value]) -> Value:
             return moves.repeat(b, x, op.output.shape)
         case ops.ArgMax():
             return stages.argmax(b, op, x)
+        case ops.Slice():
+            return moves.part(b, op, x)
+        case ops.Softmax():
+            error = no_circuit(op)
+            assert error is not None
+            raise error
         case _:
             raise assert_never(op)
 
