@@ -65,7 +65,7 @@ def scales(rng: np.random.Generator, count: int) -> list[float]:
 
 
 def wide(scale: float, zero_point: int = 0, count: int = 1 << 16, kind: str = "int16") -> T:
-    return T((1, count), kind, float(np.float32(scale)), zero_point)
+    return T((1, count, 1), kind, float(np.float32(scale)), zero_point)
 
 
 @pytest.mark.parametrize("op", ["ADD", "SUB", "MUL"])
@@ -77,15 +77,11 @@ def test_factors_of_two_inputs_are_in_double(tmp_path: Path, op: str) -> None:
         y = max(a, b) * ratio if op != "MUL" else a * b * ratio * 9000
         samples = rng.integers(-32768, 32768, (2, 1, 1 << 16))
         compare(tmp_path, one_op(op, [wide(a), wide(b)], [wide(y)], activation="none"), *samples)
-        inputs = [T((1, 256, 1), "int8", a, 3), T((1, 1, 256), "int8", b, -5)]
-        out = T((1, 256, 256), "int8", float(np.float32(y / (1 if op != "MUL" else 60))), 1)
+        inputs = [T((1, 256, 1, 1), "int8", a, 3), T((1, 1, 256, 1), "int8", b, -5)]
+        out = T((1, 256, 256, 1), "int8", float(np.float32(y / (1 if op != "MUL" else 60))), 1)
         each = np.arange(-128, 128)
-        compare(
-            tmp_path,
-            one_op(op, inputs, [out], activation="none"),
-            each.reshape(1, 1, 256, 1),
-            each.reshape(1, 1, 1, 256),
-        )
+        pairs = each.reshape(1, 1, 256, 1, 1), each.reshape(1, 1, 1, 256, 1)
+        compare(tmp_path, one_op(op, inputs, [out], activation="none"), *pairs)
 
 
 @pytest.mark.parametrize(("op", "options"), [("LEAKY_RELU", {"alpha": 0.3}), ("RELU", {}), ("QUANTIZE", {})])

@@ -170,10 +170,13 @@ def concatenation(c: Context, node: Node) -> None:
 
 
 def _part(c: Context, node: Node, position: int, y: Tensor) -> tuple[Tensor, types.Tensor]:
-    """An input as integers of the output's type: TFLM copies them whatever their scales."""
+    """An input as integers of the output's type."""
     x, data = c.input(node, position)
     if x.type != y.type:
         raise UnsupportedError(node.where, f"makes {y.type} of {x.type}, must be one type")
     if qtype(x) != qtype(y):
+        if node.op == "CONCATENATION":
+            what = "its inputs and output have different scales or zero points, which TensorFlow Lite Micro refuses"
+            raise UnsupportedError(node.where, what, "quantize the model again")
         data = c.b.requantize(data, qtype(y), [1], [0], [0], Rounding.FLOOR, f"{clean(y.name)}_{position}_same")
     return x, data
