@@ -104,7 +104,10 @@ def test_a_network_of_16_bits_in_c(tmp_path: Path) -> None:
 
 
 def real_ends(rng: Rng) -> tuple[bytes, T, T]:
-    x, y = T((1, 64), "float32", name="serving_default_image:0"), T((1, 64), "float32", name="StatefulPartitionedCall:0")
+    x, y = (
+        T((1, 64), "float32", name="serving_default_image:0"),
+        T((1, 64), "float32", name="StatefulPartitionedCall:0"),
+    )
     q, r = T((1, 64), "int8", scale(rng), zero(rng)), T((1, 64), "int8", scale(rng, -3, 0), zero(rng))
     nodes = [Node("QUANTIZE", [x], [q]), Node("RELU", [q], [r]), Node("DEQUANTIZE", [r], [y])]
     return model(nodes), q, r
@@ -159,7 +162,9 @@ def test_an_output_that_is_an_input_or_another_output_is_a_tensor_of_its_own(tmp
 def test_what_moves_integers_moves_them_whatever_their_scales(tmp_path: Path) -> None:
     x, y = T((1, 2, 4), "int8", 0.5, 1), T((1, 4, 2), "int8", 0.25, -3)
     z = T((1, 1, 4, 2), "int8", 0.125, 9)
-    file = model([Node("TRANSPOSE", [x, constant([0, 2, 1])], [y]), Node("PACK", [y], [z], {"axis": 0, "values_count": 1})])
+    file = model(
+        [Node("TRANSPOSE", [x, constant([0, 2, 1])], [y]), Node("PACK", [y], [z], {"axis": 0, "values_count": 1})]
+    )
     compare(tmp_path, file, np.random.default_rng(1).integers(-128, 128, (5, 1, 2, 4)))
     (out,) = load(tmp_path, file).outputs
     assert (float(out.qtype.scales[0]), out.qtype.zero_point) == (0.125, 9)
