@@ -171,7 +171,10 @@ def _verb(verbs: Any, name: str, run: Any, summary: str, example: str) -> argpar
 
 def _model(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
-        "model", type=Path, metavar="MODEL", help="a saved model (.h5, .keras, .onnx) or the text of a graph (.graph)"
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="a saved model (.h5, .keras, .onnx, .tflite) or the text of a graph (.graph)",
     )
     edge = verb.add_argument_group(
         "input edge", "for a model without an input quantizer, or to requantize a camera's integers on the device"
