@@ -95,6 +95,8 @@ class Measurement:
     round_trip_us: Spread
     versions: Mapping[str, str]
     circuit: Mapping[str, object] | None = None  # of an FPGA: tool, io, strategies, reuse factors, FIFO depths
+    arena_lower_bound: int = 0  # the most that is needed at one step: no arena for these ops in this order is smaller
+    arena_proved: int = 0  # nor smaller than this, by a search
 
     @property
     def count_per_mac(self) -> float | None:
@@ -194,7 +196,7 @@ def measure(
         runs=runs,
         macs=sum(macs(op) for op in graph.ops),
         ops=tuple(_op_count(f, count) for f, count in zip(functions, per_op, strict=True)),
-        arena_bytes=plan.arena_bytes,
+        **plan.memory(),
         flash_bytes=image.sizes["flash_bytes"],
         ram_bytes=image.sizes["ram_bytes"],
         round_trip_us=Spread.of(round_trips),

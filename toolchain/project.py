@@ -98,6 +98,9 @@ class Project:
     board: str = ""
     steps: tuple[Step, ...] = ()
     circuit: Mapping[str, Any] | None = None  # of an FPGA: what was chosen, said or not (passes/plan.py's Hls)
+    memory: Mapping[str, int] = field(
+        default_factory=dict
+    )  # of a processor: the arena and its bounds, for reports only
 
     def digest(self) -> str:
         """Names everything: files, commands, steps, product, graph and board. Independent of the order files were added in."""
