@@ -138,7 +138,9 @@ def image(console: Console, image: Image, board: Board, memory: Mapping[str, int
     sizes = (("flash", "flash_bytes", board.flash_bytes), ("RAM", "ram_bytes", board.ram_bytes))
     told = [f"{what} {image.sizes[key]:,} of {room:,} bytes" for what, key, room in sizes if room]
     arena = [arena_text(**memory)] if memory else []
-    console.print(", ".join([*arena, *told]) if told else ", ".join([*arena, f"{image.sizes['flash_bytes']:,} bytes"]))
+    most = image.sizes.get("stack_bound_bytes")
+    stack = [f"stack at most {most:,} bytes ({STACK})"] if most else []
+    console.print(", ".join([*arena, *(told or [f"{image.sizes['flash_bytes']:,} bytes"]), *stack]))
 
 
 def resources(console: Console, found: Sequence[Resources], board: Board, image: Image) -> None:
@@ -165,6 +167,7 @@ def _span(found: tuple[int, int] | None) -> str:
     return "" if found is None else f"{found[0]:,}" if found[0] == found[1] else f"{found[0]:,} to {found[1]:,}"
 
 
+STACK = "a bound computed from the build"
 COUNTS = {
     "counted": "cycles counted on the device",
     "simulated": "cycles of simulated hardware",
@@ -214,6 +217,9 @@ def measurement(console: Console, m: Measurement) -> None:
     if m.flash_bytes:  # a circuit has no memory of these kinds
         arena = arena_text(m.arena_bytes, m.arena_lower_bound, m.arena_proved)
         console.print(f"{arena}, flash {m.flash_bytes:,} bytes, RAM {m.ram_bytes:,} bytes")
+        if m.stack_bound_bytes:
+            used = f", {m.stack_bytes:,} were used" if m.stack_bytes else ""
+            console.print(f"stack at most {m.stack_bound_bytes:,} bytes ({STACK}){used}")
     made = [f"{name} {version}" for name, version in m.versions.items() if name not in ("bitwright", "python", "numpy")]
     console.print(f"made and run with {', '.join(made)}")
     r = m.round_trip_us
