@@ -14,13 +14,13 @@ from toolchain.ir import Graph, Tensor, ops
 from toolchain.ir.geometry import pool_counts
 from toolchain.ir.ops import Op, where
 from toolchain.ir.ranges import Range
-from toolchain.layout import SIZES, STAGES, Function, ctype
+from toolchain.kernels import special
+from toolchain.layout import SIZES, STAGES, Function, ctype, in_place
 from toolchain.packed import Dot, Rows
 from toolchain.passes.plan import Plan
 
 from . import dsp
 from .names import field_name
-from .special import special
 from .stages import stage
 from .tables import CODES, INT32, Tables, fields, number, wrapped
 
@@ -46,10 +46,11 @@ class Context:
 
     def at(self, tensor: Tensor, offset: int = 0) -> str:
         """The C expression of where a tensor lies, `offset` elements in. An input that is an output too is read as the input."""
-        place = self.plan.place(tensor.name)
-        if isinstance(place, int):
-            return f"model_arena + {place + offset * SIZES[ctype(tensor.qtype)]}"
-        base = self.own(place)
+        space, at = self.plan.place(tensor.name)
+        size = SIZES[ctype(tensor.qtype)]
+        if not space:
+            return f"model_arena + {at + offset * size}"
+        base, offset = self.own(space), offset + at // size
         return f"{base} + {offset}" if offset else base
 
     def own(self, name: str) -> str:
@@ -296,9 +297,9 @@ def _moves(op: ops.Reshape | ops.Transpose | ops.UpSample | ops.Pad | ops.Concat
     y_steps = steps_of(y.shape)
     if isinstance(op, ops.Concat):
         lines, offset = [], 0
-        for t in op.inputs:
+        for t, there in zip(op.inputs, in_place(op, c.plan), strict=True):
             walk = (t.shape, steps_of(t.shape), y_steps)
-            lines += move(op, c.at(t), c.at(y, offset), (code(t), code(y)), walk)
+            lines += [] if there else move(op, c.at(t), c.at(y, offset), (code(t), code(y)), walk)
             offset += t.shape[op.axis] * y_steps[op.axis]
         return lines
     x, types = op.input, (code(op.input), code(y))

@@ -60,7 +60,9 @@ def waiting(graph: Graph, plan: Plan) -> tuple[State, ...]:
     """States that become another state's value: copied aside first, for that one may have changed by then."""
     names = {s.input.name for s in graph.states}
     return tuple(
-        s for s in graph.states if plan.place(s.output.name) in names and plan.place(s.output.name) != s.input.name
+        s
+        for s in graph.states
+        if plan.place(s.output.name)[0] in names and plan.place(s.output.name) != plan.place(s.input.name)
     )
 
 
@@ -101,7 +103,7 @@ def _finish(c: Context) -> list[str]:
         lines += _copy(s.input, c.at(s.output), f"model_next_states.{field_name(s.input.name)}")
     for s in c.graph.states:
         name = field_name(s.input.name)
-        if s not in aside and c.plan.place(s.output.name) != s.input.name:
+        if s not in aside and c.plan.place(s.output.name) != c.plan.place(s.input.name):
             lines += _copy(s.input, c.at(s.output), f"model_states.{name}")
     for s in aside:
         lines += _copy(
