@@ -16,7 +16,8 @@ from toolchain.ir.types import Ints
 
 DSP_CORES = ("cortex-m4f", "cortex-m7", "cortex-m33")
 POSITIONS = 8  # of a row without a window beside it, made of one filling of `rows`
-MOST_UNROLLED = 16  # pairs of values in a straight line: beyond it the loop's two instructions are below one percent
+MOST_UNROLLED = 32  # pairs of values in a straight line: 2 kilobytes of code
+MOST_STRAIGHT = 32  # pairs of all short runs: 2 kilobytes of code
 MOST_STEP = 4095  # bytes that an LDR reaches
 MOST_SKIP = 65535  # bytes that a MOVW holds
 PLANES_BYTES = 8192  # of four planes of a depthwise convolution: beyond it the rows that two strips share cost little
@@ -43,6 +44,11 @@ class Dot:
         return times, unroll, self.pairs - times * unroll
 
     @property
+    def straight(self) -> bool:
+        """Whether runs follow one another without a loop: short ones, whose loop would cost more than their products."""
+        return 1 < self.segments and self.segments * self.pairs <= MOST_STRAIGHT and self.skip <= MOST_STEP
+
+    @property
     def name(self) -> str:
         return f"nn_dsp_{self.form.lower()}_{self.pairs}_{self.segments}_{self.skip}_{self.step}"
 
@@ -50,7 +56,7 @@ class Dot:
     def line(self) -> str:
         """The line of model_dsp.S that makes it."""
         times, unroll, rest = self.loops
-        numbers = (times, unroll, rest, self.segments, self.skip, self.step)
+        numbers = (times, unroll, rest, self.segments, self.skip, self.step, int(self.straight))
         return f"    NN_DSP_DOT {self.name}, {self.form}, {', '.join(map(str, numbers))}"
 
     @property
@@ -59,7 +65,7 @@ class Dot:
         times, _, _ = self.loops
         each = 14 if self.form == "4X2" else 17
         loop = 2 * times + 1 + (2 if self.segments > 1 else 0) if times > 1 else 0
-        ends = 4 if self.segments > 1 else 0
+        ends = 1 if self.straight else 4 if self.segments > 1 else 0
         return CALL + self.segments * (each * self.pairs + loop + ends)
 
 

@@ -72,9 +72,20 @@
     .endm
 
     /* void name(const int16_t *x, const int16_t *weights, int32_t sums[8]): `segments` runs of loops * unroll + rest pairs of x,
-     * the next run `skip` bytes behind the end of the one before. form: 4X2 or 8X1. */
-    .macro NN_DSP_DOT name, form, loops, unroll, rest, segments, skip, step
+     * the next run `skip` bytes behind the end of the one before. form: 4X2 or 8X1. straight: no loop over the runs. */
+    .macro NN_DSP_DOT name, form, loops, unroll, rest, segments, skip, step, straight
     NN_DSP_BEGIN \name
+    .if \straight
+    .rept \segments - 1
+    .rept \unroll
+    NN_DSP_PAIR_\form \step
+    .endr
+    addw r0, r0, #\skip
+    .endr
+    .rept \unroll
+    NN_DSP_PAIR_\form \step
+    .endr
+    .else
     .if \segments > 1
     movw r3, #\segments
     .endif
@@ -105,6 +116,7 @@
     subs r3, r3, #1
     bne 10b
     .endif
+    .endif
     NN_DSP_END \name
     .endm
 
@@ -125,6 +137,13 @@
     smlabt r12, r11, \second, r12
     smlad lr, r11, \first, lr
     smlabt lr, r10, \second, lr
+    .endm
+
+    /* The same for one output. */
+    .macro NN_DSP_WINDOW_ALONE at, first, second
+    ldrd r10, r11, [r0, #\at]
+    smlad r12, r10, \first, r12
+    smlabt r12, r11, \second, r12
     .endm
 
     /* Two outputs of row and column offset `pair`: the sums, TensorFlow Lite Micro's rounding, the stores. */
@@ -188,10 +207,9 @@
     .endif
     .if \odd
     ldr r12, [sp]
-    mov lr, r12
-    NN_DSP_WINDOW_\stride 0, r2, r3
-    NN_DSP_WINDOW_\stride \pitch, r4, r5
-    NN_DSP_WINDOW_\stride 2 * \pitch, r6, r7
+    NN_DSP_WINDOW_ALONE 0, r2, r3
+    NN_DSP_WINDOW_ALONE \pitch, r4, r5
+    NN_DSP_WINDOW_ALONE 2 * \pitch, r6, r7
     smmlar r10, r12, r8, r9
     add r10, r10, r12, asr #31
     ssat r10, #8, r10, asr #\shift
