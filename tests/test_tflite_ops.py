@@ -15,7 +15,8 @@ from tests import tflite_files
 from tests.tflite_cases import OPS
 from tests.tflite_files import T, constant, one_op
 from toolchain import flow, reference
-from toolchain.frontends.tflite import fixedpoint
+from toolchain.frontends.tflite import archive, fixedpoint
+from toolchain.frontends.tflite.softmax import exponentials
 from toolchain.inputs import made_up
 from toolchain.ir import Graph
 
@@ -142,6 +143,27 @@ def test_a_mean_of_every_sum(tmp_path: Path, op: str, height: int, width: int) -
         }
         more, options = ([constant([1, 2])], {"keep_dims": True}) if op == "MEAN" else ([], pool)
         compare(tmp_path, one_op(op, [*tensors[0], *more], tensors[1], **options), samples)
+
+
+def test_means_of_16_bits(tmp_path: Path) -> None:
+    rng, shape = np.random.default_rng(6), (1, 5, 6, 4096)
+    for x, y in ((0.3, 0.3), (0.3, 0.2), (0.5, 0.25)):
+        tensors = T(shape, "int16", x), T((1, 1, 1, 4096), "int16", y)
+        file = one_op("MEAN", [tensors[0], constant([1, 2])], [tensors[1]], keep_dims=True)
+        compare(tmp_path, file, rng.integers(-32768, 32768, (10, *shape)) // 2)
+
+
+def test_beta_times_scale_is_in_double(tmp_path: Path) -> None:
+    """Scales whose exponentials differ where the product is rounded to float32: seen in outputs of 16 bits."""
+    node, rng, seen = archive.Node(0, "SOFTMAX", (), (), {}), np.random.default_rng(7), 0
+    pairs = np.stack([np.full(256, 127), np.arange(-128, 128)], 1).reshape(1, 1, 256, 2)
+    while seen < 60:
+        scale, beta = np.float32(2.0 ** rng.uniform(-10, -3)), np.float32(rng.uniform(0.2, 3))
+        if exponentials(node, float(beta) * float(scale)) == exponentials(node, float(beta * scale)):
+            continue
+        seen += 1
+        tensors = T((1, 256, 2), "int8", float(scale)), T((1, 256, 2), "int16", 1 / 65536, -32768)
+        compare(tmp_path, one_op("SOFTMAX", [tensors[0]], [tensors[1]], beta=float(beta)), pairs)
 
 
 def test_constants_of_exp_are_those_of_the_function() -> None:
