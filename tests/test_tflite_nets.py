@@ -122,7 +122,11 @@ def test_real_ends_are_the_types_of_the_ends(tmp_path: Path) -> None:
         assert (x.name, y.name) == ("image", "output")
         assert (float(x.qtype.scales[0]), x.qtype.zero_point) == (np.float32(q.scale), q.zero_point)
         assert (float(y.qtype.scales[0]), y.qtype.zero_point) == (np.float32(r.scale), r.zero_point)
-        assert len(graph.notes) == 2
+        assert graph.notes == (
+            "input image: the model's QUANTIZE rounds halves away from zero in float32, real samples are rounded half to even here; "
+            "give stored integers where that matters",
+            "output output: the model's DEQUANTIZE makes float32 of these integers; their type says their real values",
+        )
         steps = rng.integers(-128, 128, (8, 64))
         real = ((steps - q.zero_point) * np.float64(np.float32(q.scale))).astype(np.float32)  # no halves
         found, _ = flow.simulate(graph, real)
@@ -157,6 +161,18 @@ def test_an_output_that_is_an_input_or_another_output_is_a_tensor_of_its_own(tmp
     for values in found.values():
         assert_array_equal(values, given)
     compare(tmp_path, model([Node("RESHAPE", [x, constant([1, 4])], [y])], [x], [y]), given[:, None])
+
+
+def test_a_tensor_and_its_real_values_may_both_be_outputs(tmp_path: Path) -> None:
+    x, q, y = T((1, 4), "int8", 0.5), T((1, 4), "int8", 0.25, 3, name="q"), T((1, 4), "float32", name="y")
+    file = model([Node("RELU", [x], [q]), Node("DEQUANTIZE", [q], [y])], [x], [y, q])
+    given = np.arange(-8, 8).reshape(4, 4)
+    graph = load(tmp_path, file)
+    assert [t.name for t in graph.outputs] == ["y", "q"]
+    found, _ = reference.simulate(graph, {graph.inputs[0].name: given})
+    real, stored = tflite_files.run(file, given)
+    assert_array_equal(found["q"], stored.reshape(4, 4))
+    assert_array_equal(inputs.dequantize(graph.outputs[0], found["y"]), real.reshape(4, 4))
 
 
 def test_what_moves_integers_moves_them_whatever_their_scales(tmp_path: Path) -> None:

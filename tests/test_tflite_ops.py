@@ -5,6 +5,7 @@ One rule: integers are compared, all of them. What one-in-a-million ties tell ap
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from tests import tflite_files
 from tests.tflite_cases import OPS
 from tests.tflite_files import T, constant, one_op
 from toolchain import flow, reference
+from toolchain.frontends.tflite import archive, fixedpoint
+from toolchain.frontends.tflite.softmax import exponentials
 from toolchain.inputs import made_up
 from toolchain.ir import Graph
 
@@ -105,6 +108,69 @@ def test_factors_of_products_are_in_double(tmp_path: Path, per_channel: bool) ->
             "FULLY_CONNECTED", [T((1, 1), "int8", x), weight, bias], [T((1, out), "int8", y)], activation="none"
         )
         compare(tmp_path, file, np.zeros((1, 1, 1), np.int64))
+
+
+@pytest.mark.parametrize("kind", ["int8", "int16"])
+def test_halves_of_products(tmp_path: Path, kind: str) -> None:
+    """Scales that are powers of two, sums at exact halves of both signs."""
+    halves = np.arange(-100, 100) * 2 + 1
+    for power in (1, 4, 9):
+        weight = constant(np.zeros((len(halves), 1)), "int8", scale=0.5)
+        bias = constant(halves << power - 1, "int32" if kind == "int8" else "int64", scale=0.25)
+        y = T((1, len(halves)), kind, 0.25 * 2**power)
+        file = one_op("FULLY_CONNECTED", [T((1, 1), kind, 0.5), weight, bias], [y], activation="none")
+        compare(tmp_path, file, np.zeros((1, 1, 1), np.int64))
+
+
+@pytest.mark.parametrize(
+    ("op", "height", "width"), [("MEAN", 5, 6), ("MEAN", 7, 1), ("AVERAGE_POOL_2D", 5, 6), ("AVERAGE_POOL_2D", 4, 1)]
+)
+def test_a_mean_of_every_sum(tmp_path: Path, op: str, height: int, width: int) -> None:
+    count, rng = height * width, np.random.default_rng(5)
+    sums = np.arange(-128 * count, 127 * count + 1)
+    each = np.floor_divide(sums[:, None] + np.arange(count), count)  # count integers of that sum
+    assert (each.sum(1) == sums).all()
+    samples = each.reshape(len(sums), 1, height, width, 1)
+    for x, y in ((0.3, 0.3), (0.5, 0.25), (0.3, 0.3 * rng.uniform(0.5, 1))) if op == "MEAN" else ((0.3, 0.3),):
+        tensors = [T((1, height, width, 1), "int8", x, 3)], [T((1, 1, 1, 1), "int8", float(y), 3 if x == y else -7)]
+        pool = {
+            "padding": "valid",
+            "stride_h": 1,
+            "stride_w": 1,
+            "filter_h": height,
+            "filter_w": width,
+            "activation": "none",
+        }
+        more, options = ([constant([1, 2])], {"keep_dims": True}) if op == "MEAN" else ([], pool)
+        compare(tmp_path, one_op(op, [*tensors[0], *more], tensors[1], **options), samples)
+
+
+def test_means_of_16_bits(tmp_path: Path) -> None:
+    rng, shape = np.random.default_rng(6), (1, 5, 6, 4096)
+    for x, y in ((0.3, 0.3), (0.3, 0.2), (0.5, 0.25)):
+        tensors = T(shape, "int16", x), T((1, 1, 1, 4096), "int16", y)
+        file = one_op("MEAN", [tensors[0], constant([1, 2])], [tensors[1]], keep_dims=True)
+        compare(tmp_path, file, rng.integers(-32768, 32768, (10, *shape)) // 2)
+
+
+def test_beta_times_scale_is_in_double(tmp_path: Path) -> None:
+    """Scales whose exponentials differ where the product is rounded to float32: seen in outputs of 16 bits."""
+    node, rng, seen = archive.Node(0, "SOFTMAX", (), (), {}), np.random.default_rng(7), 0
+    pairs = np.stack([np.full(256, 127), np.arange(-128, 128)], 1).reshape(1, 1, 256, 2)
+    while seen < 60:
+        scale, beta = np.float32(2.0 ** rng.uniform(-10, -3)), np.float32(rng.uniform(0.2, 3))
+        if exponentials(node, float(beta) * float(scale)) == exponentials(node, float(beta * scale)):
+            continue
+        seen += 1
+        tensors = T((1, 256, 2), "int8", float(scale)), T((1, 256, 2), "int16", 1 / 65536, -32768)
+        compare(tmp_path, one_op("SOFTMAX", [tensors[0]], [tensors[1]], beta=float(beta)), pairs)
+
+
+def test_constants_of_exp_are_those_of_the_function() -> None:
+    exact = [int(Decimal(1 << 31) * (-(Decimal(2) ** k)).exp() + Decimal("0.5")) for k in range(-2, 5)]
+    assert list(fixedpoint.EXP) == exact
+    assert round(Decimal(1 << 31) * Decimal("-0.125").exp()) == fixedpoint.EXP_EIGHTH
+    assert round((1 << 31) / 3) == fixedpoint.THIRD
 
 
 def test_factors_of_hard_swish_are_in_double(tmp_path: Path) -> None:

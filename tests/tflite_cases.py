@@ -359,9 +359,7 @@ def resize_nearest_neighbor(rng: Rng, kind: str = "int8") -> bytes:
     made = h * size(rng, 3), w * size(rng, 3)
     if rng.integers(3) == 0:
         (h, w), made = made, (h, w)
-    half = (
-        made[0] >= h and made[1] >= w and bool(rng.integers(2))
-    )  # leaving out rows with half_pixel_centers keeps the middle one
+    half = bool(rng.integers(2))  # where rows are left out, those in the middle stay
     return moved("RESIZE_NEAREST_NEIGHBOR", data(rng, (1, h, w, c), kind), (1, *made, c), [constant(made)], align_corners=False, half_pixel_centers=half)  # fmt: skip
 
 

@@ -109,19 +109,19 @@ def resize_nearest_neighbor(c: Context, node: Node) -> None:
         raise ToolchainError(node.where, f"size {size[:9]}, must be height and width", AGAIN)
     same_size(node, y, (1, *size, channels))
     name, made = clean(y.name), data
-    factors, strides = [1, 1], [1, 1]
+    factors, strides, begin = [1, 1], [1, 1], [0, 0]
     for k, (n, m) in enumerate(zip((height, width), size, strict=True)):
         rows = _nearest(node, n, m)
         if m % n == 0 and rows == [i // (m // n) for i in range(m)]:
             factors[k] = m // n
-        elif n % m == 0 and rows == [i * (n // m) for i in range(m)]:
-            strides[k] = n // m
+        elif n % m == 0 and rows == [rows[0] + i * (n // m) for i in range(m)]:
+            strides[k], begin[k] = n // m, rows[0]
         else:
             what = f"makes {m} of {n} along axis {k + 1}, must repeat or leave out by a whole factor"
             raise UnsupportedError(node.where, what, "resize by a whole factor")
     if strides != [1, 1]:
         sizes = [n // s for n, s in zip((height, width), strides, strict=True)]
-        made = c.b.slice(made, (0, 0, 0), (*sizes, channels), (*strides, 1), f"{name}_fewer")
+        made = c.b.slice(made, (*begin, 0), (*sizes, channels), (*strides, 1), f"{name}_fewer")
     if factors != [1, 1]:
         made = c.b.upsample(made, factors, f"{name}_more")
     c.put(y, made)
