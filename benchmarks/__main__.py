@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,8 @@ RUNS = 5  # of what the host's clock times
 IMAGES = 20
 DIGITS = 10_000
 ZOO_BOARD = "qemu_mps2_an386"
+MODELS_BOARD = "unicorn_m4"
+MLPERF_TINY = Path(__file__).resolve().parents[1] / "tests" / "models" / "mlperf_tiny"
 OURS = ("bitwright", "python", "numpy")
 
 
@@ -70,11 +72,10 @@ def on_boards(graph: Graph, images: np.ndarray, chosen: Iterable[Board]) -> str:
     return table(header, rows) + "".join(f"\n{line}" for line in missing)
 
 
-def the_zoo(board: Board) -> str:
-    """Every model of examples/zoo on one board; exactness comes first, as above."""
+def of_models(board: Board, models: Iterable[tuple[str, Graph]]) -> str:
+    """Whole inferences of several models on one board; exactness comes first, as above."""
     rows = []
-    for name in zoo.NAMES:
-        graph = flow.load(zoo.ZOO / f"{name}.onnx", zoo.options(name))
+    for name, graph in models:
         found = flow.measure(graph, board, inputs.made_up(graph, 4), runs=4)
         assert found.bit_exact, f"{name}: {found.first_difference}"
         assert found.count is not None
@@ -82,6 +83,17 @@ def the_zoo(board: Board) -> str:
         macs_of = sum(macs(op) for op in graph.ops)
         rows.append([name, f"{macs_of:,}", figures[0], f"{found.count_per_mac:.2f}", *figures[1:]])
     return table(("model", "MACs", "instructions", "per MAC", "arena", "flash"), rows)
+
+
+def the_zoo() -> Iterator[tuple[str, Graph]]:
+    for name in zoo.NAMES:
+        yield name, flow.load(zoo.ZOO / f"{name}.onnx", zoo.options(name))
+
+
+def mlperf_tiny() -> Iterator[tuple[str, Graph]]:
+    """Models that others publish; where they are from stands beside them."""
+    for path in sorted(MLPERF_TINY.glob("*.tflite")):
+        yield path.stem, flow.load(path)
 
 
 def seconds(what: Callable[[], object]) -> str:
@@ -128,8 +140,10 @@ def main() -> None:
         "on cores that branch for a maximum or a clamp. Sizes are in bytes; RAM contains the stack that is reserved. The host process, which\n"
         "counts nothing, and boards of silicon, of which none is on this desk, have no row.\n\n"
         f"{on_boards(graph, images, [b for b in every if b.emulated])}\n"
+        f"## MLPerf Tiny on {MODELS_BOARD}\n\n"
+        f"{of_models(boards.load(MODELS_BOARD), mlperf_tiny())}\n"
         f"## The Brevitas zoo on {ZOO_BOARD}\n\n"
-        f"{the_zoo(boards.load(ZOO_BOARD))}\n"
+        f"{of_models(boards.load(ZOO_BOARD), the_zoo())}\n"
         "## This host's clock\n\n"
         f"{os.cpu_count()} CPUs, {platform.machine()}. Other machines, other figures.\n\n"
         f"{on_host(graph, images)}"

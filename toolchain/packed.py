@@ -46,7 +46,7 @@ class Dot:
     @property
     def straight(self) -> bool:
         """Whether runs follow one another without a loop: short ones, whose loop would cost more than their products."""
-        return 1 < self.segments and self.segments * self.pairs <= MOST_STRAIGHT and self.skip <= MOST_STEP
+        return self.segments > 1 and self.segments * self.pairs <= MOST_STRAIGHT and self.skip <= MOST_STEP
 
     @property
     def name(self) -> str:
