@@ -269,9 +269,9 @@ def test_a_fault_of_the_processor_is_reported(board: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("board", ["qemu_mps2_an386", "qemu_virt_rv32"])
 def test_a_stack_overflow_is_reported(board: str, tmp_path: Path) -> None:
-    image = broken(
-        board, "volatile uint8_t big[9000]; for (uint32_t i = 0; i < 9000; i++) { big[i] = 1; } (void)big[0];", tmp_path
-    )
+    # of a size that the compiler does not know: else the bound on the stack refuses the build
+    dig = "volatile uint32_t n = 9000; volatile uint8_t big[n]; for (uint32_t i = 0; i < n; i++) { big[i] = 1; } (void)big[0];"
+    image = broken(board, dig, tmp_path)
     assert fault(image, board) == (
         f"{board}: the board refused RUN: the stack overflowed: outputs and counts are not to be trusted (error 6)"
     )
