@@ -23,6 +23,7 @@ from .plan import Plan
 if TYPE_CHECKING:
     from toolchain.boards import Board
 
+WORD = 4  # alignment of what a kernel for a particular core loads by words
 ALIGN = 8  # of the arena itself; each tensor is aligned to its storage type
 
 
@@ -112,6 +113,7 @@ def problem(graph: Graph, plan: Plan, views: Views) -> tuple[Problem, tuple[str,
     """What the arena must hold: a body for each memory of its own, a piece of it for each time and place that is written; and
     the tensor at the start of each body."""
     steps = chains(graph, plan.fused)
+    words = {inputs_of(op)[0].name for op in graph.ops if op.output.name in plan.kernels}
     last = _last_reads(graph, steps, views)
     pieces: dict[str, list[Piece]] = {}  # by the root
     aligns: dict[str, int] = {}
@@ -128,7 +130,7 @@ def problem(graph: Graph, plan: Plan, views: Views) -> tuple[Problem, tuple[str,
                 continue
         ends = max(k, last.get(out.name, k))
         pieces.setdefault(root, []).append(Piece(out.name, nbytes(out), k, ends, at))
-        aligns[root] = max(aligns.get(root, 1), SIZES[ctype(out.qtype)])
+        aligns[root] = max(aligns.get(root, 1), SIZES[ctype(out.qtype)], WORD if out.name in words else 1)
         piece_of[out.name] = out.name
     bodies = tuple(Body(tuple(sorted(found, key=lambda p: p.at)), aligns[root]) for root, found in pieces.items())
     ends_at = {p.name: p.last for body in bodies for p in body.pieces}
