@@ -2,57 +2,69 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
+from math import prod
 
 import numpy as np
 import pytest
 
-from tests.graphs import random_graph
-from toolchain import passes
-from toolchain.ir import Graph, QType, Tensor
+from tests.graphs import inputs_for, random_graph
+from tests.native import run_native, run_tensors
+from tests.zoo import NAMES, ZOO, options
+from toolchain import flow, overlap, passes
+from toolchain.errors import ToolchainError
+from toolchain.ir import Graph, QType, Tensor, ops
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.ops import Rounding, inputs_of
-from toolchain.layout import SIZES, chains, copies, ctype, nbytes
+from toolchain.layout import SIZES, chains, copies, ctype, functions, nbytes
 from toolchain.passes import Plan, arena
-from toolchain.passes.arena import Buffer, buffers, lower_bound, pack
+from toolchain.reference import simulate
 
 S8 = QType.of(8, True, 1)
 
 
 def written_bytes(graph: Graph, plan: Plan) -> list[str]:
-    """Run the plan on paper: each byte of the arena remembers who wrote it, and every read must find its own tensor.
+    """Run the plan on paper: each byte of memory remembers who wrote it, and every read must find what its tensor is made of.
 
-    Independent of lifetimes as the planner sees them. Returns every wrong read. A Reshape that moves nothing renames.
+    Independent of lifetimes as the planner sees them. Returns every wrong read. A Reshape that moves nothing renames, and a
+    Concat writes only what is not where it belongs. Within an op all is read first: tests/test_overlap.py looks closer.
     """
-    memory: list[tuple[str, int] | None] = [None] * plan.arena_bytes
-    same: dict[str, str] = {}
+    memory: dict[tuple[str, int], tuple[str, int]] = {}
+    made_of: dict[str, list[tuple[str, int]]] = {}
+    own = {t.name for t in (*graph.inputs, *(s.input for s in graph.states))}
     wrong = []
 
-    def holder(tensor: Tensor) -> str:
-        return same.get(tensor.name, tensor.name)
-
-    def place(tensor: Tensor) -> range | None:
-        at = plan.arena.get(tensor.name)
-        return None if at is None else range(at, at + nbytes(tensor))
+    def place(tensor: Tensor) -> list[tuple[str, int]]:
+        space, at = plan.place(tensor.name)
+        return [(space, at + k) for k in range(nbytes(tensor))]
 
     def read(tensor: Tensor, reader: str) -> None:
-        for k, at in enumerate(place(tensor) or ()):
-            if memory[at] != (holder(tensor), k):
-                wrong.append(f"{reader} reads %{tensor.name} byte {k} at {at}, finds {memory[at]}")
+        if plan.place(tensor.name)[0] in own:
+            return
+        for at, must in zip(place(tensor), made_of[tensor.name], strict=True):
+            if memory.get(at) != must:
+                wrong.append(f"{reader} reads %{tensor.name} {must} at {at}, finds {memory.get(at)}")
                 return
 
     for chain in chains(graph, plan.fused):
-        out = chain[-1].output
-        for tensor in inputs_of(chain[0]):
+        op, out = chain[0], chain[-1].output
+        for tensor in inputs_of(op):
             read(tensor, out.name)
-        if len(chain) == 1 and type(chain[0]).__name__ == "Reshape":
-            source = inputs_of(chain[0])[0]
-            if plan.place(source.name) == plan.place(out.name):
-                same[out.name] = holder(source)
-                continue
-        for k, at in enumerate(place(out) or ()):
-            memory[at] = (out.name, k)
-    for tensor in (*copies(graph), *(s.output for s in graph.states)):
+        bytes_of = [(out.name, k) for k in range(nbytes(out))]
+        writes = [True] * len(bytes_of)
+        if isinstance(op, ops.Reshape) and plan.place(op.input.name) == plan.place(out.name):
+            bytes_of, writes = made_of.get(op.input.name, bytes_of), [False] * len(bytes_of)
+        if isinstance(op, ops.Concat) and prod(out.shape[: op.axis]) == 1:
+            start, size = 0, SIZES[ctype(out.qtype)]
+            for t in op.inputs:
+                end = start + t.size * size
+                if place(t) == place(out)[start:end]:
+                    bytes_of[start:end], writes[start:end] = made_of[t.name], [False] * (end - start)
+                start = end
+        made_of[out.name] = bytes_of
+        memory |= {at: byte for at, byte, written in zip(place(out), bytes_of, writes, strict=True) if written}
+    for tensor in (*copies(graph), *(s.output for s in graph.states), *graph.outputs):
         read(tensor, "finish")
     return wrong
 
@@ -73,8 +85,10 @@ def test_the_paper_run_notices_an_overlap() -> None:
         graph, plan = passes.run(random_graph(seed, 12))
         if len(set(plan.arena.values())) > 2:
             break
-    wrong = Plan(plan.fused, dict.fromkeys(plan.arena, 0), plan.arena_bytes, plan.alias)
+    wrong = replace(plan, arena=dict.fromkeys(plan.arena, 0))
     assert written_bytes(graph, wrong)
+    with pytest.raises(ToolchainError, match=r"which is still to be read; let the planner place it$"):
+        overlap.check(graph, wrong)
 
 
 def test_every_stored_tensor_has_one_place() -> None:
@@ -92,48 +106,34 @@ def test_every_stored_tensor_has_one_place() -> None:
         assert set(plan.alias.values()) <= own
 
 
-def test_close_to_the_lower_bound_on_random_graphs() -> None:
-    """Never below it; and over many graphs within 1 % of it."""
-    bytes_used = bound = 0
+def test_what_is_said_of_random_graphs() -> None:
+    """The bound is never above the arena, and nearly always what is said is that nothing smaller exists."""
+    optimal = 0
     for seed in range(120):
-        graph, plan = passes.run(random_graph(seed, 14))
-        least = min(lower_bound(buffers(graph, plan, in_place)[0]) for in_place in (True, False))
-        assert plan.arena_bytes >= least
-        bytes_used, bound = bytes_used + plan.arena_bytes, bound + least
-    assert bytes_used <= 1.01 * bound
+        _, plan = passes.run(random_graph(seed, 14))
+        assert plan.arena_lower_bound <= plan.arena_proved <= plan.arena_bytes
+        optimal += plan.arena_proved == plan.arena_bytes
+    assert optimal >= 117
 
 
-def spans(*rows: tuple[int, int, int]) -> list[Buffer]:
-    return [Buffer(size, 1, first, last, [f"t{k}"]) for k, (size, first, last) in enumerate(rows)]
+@pytest.mark.parametrize("name", [*NAMES, "digits"])
+def test_every_model_of_the_zoo_is_optimal(name: str) -> None:
+    path = ZOO / f"{name}.onnx" if name in NAMES else ZOO.parent / "digits" / "model.h5"
+    graph, plan = passes.run(flow.load(path, options(name)))
+    assert plan.arena_proved == plan.arena_bytes > 0
+    assert written_bytes(graph, plan) == []
 
 
-@pytest.mark.parametrize(
-    ("rows", "best"),
-    [
-        ([], 0),
-        ([(10, 0, 1)], 10),
-        ([(10, 0, 1), (20, 1, 2), (10, 2, 3)], 30),
-        ([(100, 0, 1), (50, 1, 2), (100, 2, 3), (50, 3, 4)], 150),
-        # largest first alone takes 17
-        ([(3, 1, 3), (7, 1, 1), (8, 3, 5), (7, 4, 5), (9, 0, 0), (5, 0, 2)], 15),
-        ([(8, 0, 9), (1, 0, 1), (2, 1, 2), (3, 2, 3), (4, 3, 4)], 15),
-    ],
-)
-def test_known_best(rows: list[tuple[int, int, int]], best: int) -> None:
-    found = spans(*rows)
-    offsets, total = pack(found)
-    assert total == best == lower_bound(found)
-    for a in found:
-        for b in found:
-            if a is not b and a.first <= b.last and b.first <= a.last:
-                assert offsets[id(a)] + a.size <= offsets[id(b)] or offsets[id(b)] + b.size <= offsets[id(a)]
-
-
-def test_alignment_leaves_room() -> None:
-    found = [Buffer(3, 1, 0, 1, ["a"]), Buffer(8, 4, 0, 1, ["b"]), Buffer(2, 2, 0, 1, ["c"])]
-    offsets, total = pack(found)
-    assert [offsets[id(b)] % b.align for b in found] == [0, 0, 0]
-    assert total == 13
+def test_the_arena_says_how_good_it_is() -> None:
+    assert Plan(arena_bytes=1640, arena_lower_bound=1640, arena_proved=1640).arena_text == (
+        "arena 1,640 bytes (lower bound 1,640: optimal)"
+    )
+    assert Plan(arena_bytes=607, arena_lower_bound=527, arena_proved=607).arena_text == (
+        "arena 607 bytes (lower bound 527, by search 607: optimal)"
+    )
+    assert Plan(arena_bytes=618, arena_lower_bound=608, arena_proved=608).arena_text == (
+        "arena 618 bytes (lower bound 608: at most 10 above the optimum)"
+    )
 
 
 def test_reshape_costs_nothing_and_elementwise_ops_work_in_place() -> None:
@@ -150,9 +150,92 @@ def test_reshape_costs_nothing_and_elementwise_ops_work_in_place() -> None:
     assert plan.fused == {"acc", "two"}
     assert plan.arena["flat"] == plan.arena["one"]
     assert plan.arena["square"] == plan.arena["wide"]
-    assert plan.arena_bytes == 32 + 64  # 16 bits do not go over 8: a write would reach what is still to be read
-    _, stored = arena.run(graph, Plan(frozenset({"acc"})), None)
-    assert stored.arena["two"] == stored.arena["flat"]  # 8 over 8 do
+    # 16 bits over 8: each write ends before what is still to be read, if the output begins 31 bytes before its input
+    assert (plan.arena["one"] - plan.arena["wide"], plan.arena_bytes) == (31, 64)
+    stored = Plan(frozenset({"acc"}))
+    needs, _ = arena.problem(graph, stored, arena.Views(graph, stored))
+    assert needs.over["two", "one"] == 0  # 8 over 8, at the very place
+
+
+def joined(spread: bool) -> Graph:
+    b = GraphBuilder("net")
+    x = b.input("x", (1, 8, 2), S8)
+    one = b.requantize(x, S8, [1], [0], [1], Rounding.FLOOR, "one")
+    two = b.max_pool(x, (1, 2), (1, 2), ((0, 0), (0, 0)), "two")
+    # the channels of `up` would lie between those of `one`
+    both = b.concat([one, b.upsample(two, (1, 2), "up")], 2, "both") if spread else b.concat([one, two], 1, "both")
+    b.output(b.max_pool(both, (1, 4), (1, 4), ((0, 0), (0, 0)), "most"))
+    return b.graph()
+
+
+def test_a_concat_is_written_in_place() -> None:
+    graph, plan = passes.run(joined(False))
+    assert (plan.arena["one"], plan.arena["two"], plan.arena["both"]) == (0, 16, 0)
+    assert plan.arena_bytes == 24
+    assert [f.kind for f in functions(graph, plan)] == ["requantize", "maxpool", "maxpool"]
+    graph, plan = passes.run(joined(True))
+    assert [f.kind for f in functions(graph, plan)] == ["requantize", "maxpool", "upsample", "concat", "maxpool"]
+
+
+def test_a_concat_is_written_into_an_output() -> None:
+    """To its place within memory that is not the arena's, under the names of reshapes too."""
+    b = GraphBuilder("net")
+    x = b.input("x", (6,), QType.of(16, True, 1))
+    one = b.requantize(x, QType.of(16, True, 1), [3], [0], [1], Rounding.FLOOR, "one", clamp=(-900, 900))
+    two = b.requantize(x, QType.of(16, True, 1), [5], [0], [1], Rounding.FLOOR, "two", clamp=(-900, 900))
+    both = b.concat(
+        [b.reshape(one, (3, 2), "tall"), b.reshape(two, (3, 2), "high"), b.reshape(one, (3, 2), "more")], 0, "both"
+    )
+    b.output(b.reshape(both, (18,), "y"))
+    b.output(b.argmax(b.reshape(two, (6,), "flat"), "index"))
+    graph, plan = passes.run(b.graph())
+    assert plan.arena == {}
+    assert plan.place("two") == plan.place("high") == ("y", 12)
+    assert plan.place("one") == ("y", 0)
+    assert [f.kind for f in functions(graph, plan)] == ["requantize", "requantize", "concat", "argmax"]
+    samples = inputs_for(graph, 12)
+    got, expected = run_native(graph, samples, sanitize=True), simulate(graph, samples)[0]
+    for name in ("y", "index"):
+        np.testing.assert_array_equal(got[name], expected[name])
+    for slot, values in run_tensors(graph, plan, samples).items():
+        if slot == 1:
+            np.testing.assert_array_equal(values, expected["y"])
+
+
+def test_a_part_of_a_concat_is_no_whole() -> None:
+    """What is joined twice, or given out as well, is copied: one place is not two. (A seed that went wrong once.)"""
+    b = GraphBuilder("net")
+    x = b.input("x", (4,), S8)
+    one = b.requantize(x, S8, [1], [0], [1], Rounding.FLOOR, "one")
+    pair = b.concat([one, one], 0, "pair")
+    four = b.concat([pair, pair], 0, "four")
+    b.output(b.reshape(pair, (2, 4), "square"))
+    b.output(b.reshape(four, (4, 4), "large"))
+    b.output(b.argmax(one, "index"))
+    graph, plan = passes.run(b.graph())
+    assert written_bytes(graph, plan) == []
+    samples = inputs_for(graph, 6)
+    got, expected = run_native(graph, samples, sanitize=True), simulate(graph, samples)[0]
+    for name, values in expected.items():
+        np.testing.assert_array_equal(got[name], values)
+
+
+def test_the_smaller_of_joined_and_copied() -> None:
+    """In place, `one` would hold its third of `all` while that is long over, and `small` could not lie in it."""
+    b = GraphBuilder("net")
+    x = b.input("x", (1, 12), QType.of(16, True, 1))
+    one = b.requantize(x, QType.of(16, True, 1), [3], [0], [1], Rounding.FLOOR, "one", clamp=(-900, 900))
+    everything = b.concat([one, one, one], 0, "all")
+    small = b.requantize(everything, S8, [1], [0], [4], Rounding.FLOOR, "small")
+    flat = b.max_pool(small, (3,), (3,), ((0, 0),), "most")
+    b.output(b.add(one, b.requantize(flat, QType.of(16, True, 1), [1], [0], [0], Rounding.FLOOR, "wide"), "y"))
+    graph, plan = passes.run(b.graph())
+    assert overlap.check(graph, plan) is None
+    assert plan.arena_bytes == plan.arena_proved
+    kinds = {
+        join: arena.planned(graph, replace(plan, arena={}), arena.Views(graph, plan, join)) for join in (True, False)
+    }
+    assert plan.arena_bytes == min(p.arena_bytes for p in kinds.values())
 
 
 def test_what_is_read_later_is_not_written_over() -> None:
@@ -181,8 +264,8 @@ def test_a_state_is_read_at_the_end() -> None:
     assert written_bytes(graph, plan) == []
 
 
-@pytest.mark.parametrize(("bits", "arena_bytes"), [(8, 40), (16, 120)])
-def test_softmax_writes_over_what_it_reads_where_that_is_as_wide(bits: int, arena_bytes: int) -> None:
+@pytest.mark.parametrize(("bits", "arena_bytes"), [(8, 40), (16, 80)])
+def test_softmax_writes_over_what_it_reads(bits: int, arena_bytes: int) -> None:
     b = GraphBuilder("share")
     small = b.requantize(b.input("x", (4, 10), S8), S8, [1], [0], [1], Rounding.FLOOR, "small")
     kind = QType(bits, True, Fraction(1, 1 << bits), None, -1 << (bits - 1))

@@ -343,16 +343,16 @@ def test_outputs_that_differ_are_code_1_and_have_no_count(
 JSON: dict[str, tuple[list[str], set[str]]] = {
     "inspect": (["inspect", "small.graph"], {"name", "graph", "inputs", "outputs", "macs", "weight_bytes", "ops"}),
     "simulate": (["simulate", "small.graph"], {"graph", "real", "outputs"}),
-    "emit": (["emit", "small.graph", "--board", "native", "--out", "out"], {"board", "graph", "project", "files"}),
+    "emit": (["emit", "small.graph", "--board", "native", "--out", "out"], {"board", "graph", "project", "files", "arena_lower_bound"}),
     "build": (
         ["build", "small.graph", "--board", "native", "--out", "out"],
-        {"board", "graph", "project", "image", "flash_bytes", "ram_bytes"},
+        {"board", "graph", "project", "image", "flash_bytes", "ram_bytes", "arena_bytes", "arena_proved"},
     ),
     "measure": (
         ["measure", "small.graph", "--board", "native"],
         {
             "board", "graph", "bit_exact", "outputs_compared", "count_kind", "count", "overhead", "macs", "count_per_mac",
-            "ops", "arena_bytes", "flash_bytes", "ram_bytes", "round_trip_us", "versions", "accuracy", "first_difference",
+            "ops", "arena_bytes", "arena_lower_bound", "arena_proved", "flash_bytes", "ram_bytes", "round_trip_us", "versions", "accuracy", "first_difference",
         },
     ),
     "doctor": (["doctor"], {"python", "tools"}),

@@ -81,6 +81,33 @@ def every_requantize() -> Graph:
     return b.graph()
 
 
+def slices() -> Graph:
+    """Of one to three axes: the first and the last of each, every second and third, one element, all, and ends left out."""
+    b = GraphBuilder("slices")
+    for k, (shape, begin, sizes, strides) in enumerate(
+        [
+            ((7,), (2,), (3,), (2,)),
+            ((7,), (6,), (1,), (1,)),
+            ((5, 4), (1, 0), (2, 4), (3, 1)),
+            ((5, 4), (0, 1), (5, 2), (1, 2)),
+            ((4, 5, 6), (1, 2, 3), (2, 2, 1), (2, 2, 3)),
+            ((4, 5, 6), (0, 0, 0), (2, 3, 2), (3, 2, 4)),
+            ((4, 5, 6), (3, 4, 5), (1, 1, 1), (1, 1, 1)),
+            ((2, 3, 2), (0, 0, 0), (2, 3, 2), (1, 1, 1)),
+            ((6, 7, 2), (1, 0, 0), (2, 2, 2), (1, 3, 1)),
+        ]
+    ):
+        x = b.input(f"x{k}", shape, QType(5 + k, bool(k % 2), ONE))
+        b.output(b.slice(x, begin, sizes, strides, f"y{k}"))
+    return b.graph()
+
+
+@pytest.mark.parametrize(("tool", "io"), EACH)
+def test_slices(tool: str, io: str) -> None:
+    found = hls.simulated(slices(), hls.choices(tool, io), graphs.inputs_for(slices(), 40, 6))
+    assert found.bit_exact, found.first_difference
+
+
 @pytest.mark.parametrize(("tool", "io"), EACH)
 def test_every_rounding(tool: str, io: str) -> None:
     graph = every_requantize()

@@ -26,10 +26,22 @@ ROOMS = {
     "errors": set[str](),
     "ir": {"errors"},
     "reference": CORE,
-    "passes": CORE | {"estimate", "fifos", "folding", "layout"},
+    "passes": CORE | {"estimate", "fifos", "folding", "layout", "overlap", "packed"},
     "frontends": CORE | {"framework", "options"},
     "backends": CORE
-    | {"__version__", "bitstream", "data", "firmware", "fpga_boards", "layout", "passes.plan", "vendor_steps"},
+    | {
+        "__version__",
+        "bitstream",
+        "data",
+        "firmware",
+        "fpga_boards",
+        "kernels",
+        "layout",
+        "overlap",
+        "packed",
+        "passes.plan",
+        "vendor_steps",
+    },
     "compress": CORE,
 }
 ONLY = {"errors": set[str](), "ir": {"numpy"}}  # the third-party packages of a room that may not have any
@@ -118,10 +130,10 @@ PLANTED = {
         "reference may import only boards, errors, ir, project of toolchain"
     ),
     ("passes/fusion.py", "from toolchain.backends import c"): (
-        "passes may import only boards, errors, estimate, fifos, folding, ir, layout, project of toolchain"
+        "passes may import only boards, errors, estimate, fifos, folding, ir, layout, overlap, packed, project of toolchain"
     ),
     ("backends/c.py", "from toolchain.passes import fusion"): (
-        "backends may import only __version__, bitstream, boards, data, errors, firmware, fpga_boards, ir, layout, passes.plan, project, vendor_steps of toolchain"
+        "backends may import only __version__, bitstream, boards, data, errors, firmware, fpga_boards, ir, kernels, layout, overlap, packed, passes.plan, project, vendor_steps of toolchain"
     ),
     ("backends/c.py", "from .verilog import emit"): "c and verilog may not know each other",
     ("frontends/qkeras.py", "from toolchain.frontends.brevitas import load"): (

@@ -117,7 +117,7 @@ def test_the_graph_is_checked_after_each_pass(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_every_pass_says_why_it_stands_where_it_does() -> None:
-    assert [step.__module__.rpartition(".")[2] for step, _ in PIPELINE] == ["dead", "fusion", "arena"]
+    assert [step.__module__.rpartition(".")[2] for step, _ in PIPELINE] == ["dead", "kernels", "fusion", "arena"]
     assert all(reason for _, reason in PIPELINE)
 
 
@@ -130,9 +130,11 @@ def test_plan_is_frozen_and_its_digest_names_every_choice() -> None:
         replace(plan, arena_bytes=17),
         replace(plan, alias={}),
         replace(plan, packing={}),
+        replace(plan, kernels={"f": "dsp"}),
+        replace(plan, kernels={"f": "dsp"}, scratch_bytes=8),
     ]
-    assert len({p.digest() for p in (plan, *others)}) == 6
-    assert len({plan, *others}) == 6
+    assert len({p.digest() for p in (plan, *others)}) == 8
+    assert len({plan, *others}) == 8
     with pytest.raises(FrozenInstanceError):
         plan.arena_bytes = 1  # type: ignore[misc]
     with pytest.raises(TypeError):

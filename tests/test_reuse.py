@@ -171,7 +171,9 @@ def test_a_board_too_small_says_what_is_too_much() -> None:
     text = refused(net(), board(luts=100))
     assert text.startswith("board pynq_z2: the graph needs ")
     assert " luts of 100 (" in text
-    assert text.endswith(" with the largest reuse factors; choose a larger board, or a smaller model")
+    assert text.endswith(
+        " with the largest reuse factors; choose a larger board or a smaller model; or, since this is only a model, give --reuse-factor yourself"
+    )
 
 
 def test_a_target_that_does_not_fit_says_the_fastest_that_does() -> None:

@@ -16,6 +16,8 @@ from toolchain import __version__
 from toolchain.errors import ToolchainError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
     from toolchain.ir import Graph
@@ -377,7 +379,7 @@ def _circuit(arguments: argparse.Namespace) -> Any:
 
 def emit(arguments: argparse.Namespace) -> int:
     from toolchain import boards, flow
-    from toolchain.passes.plan import Hls
+    from toolchain.passes.plan import Hls, arena_text
 
     graph, board = _load(arguments), boards.load(arguments.board)
     project = flow.emit(graph, board, _circuit(arguments))
@@ -389,11 +391,13 @@ def emit(arguments: argparse.Namespace) -> int:
             "graph": graph.digest(),
             "project": project.digest(),
             "files": sorted(project.files),
+            **project.memory,
             **({"circuit": project.circuit} if project.circuit else {}),
         },
     )
     if arguments.json != "-":
         chosen = f"circuit: {Hls(**project.circuit).text}\n" if project.circuit else ""
+        chosen += f"{arena_text(**project.memory)}\n" if project.memory else ""
         _console(arguments).print(f"{chosen}wrote {len(project.files)} files to {arguments.out}")
     return 0
 
@@ -404,17 +408,20 @@ def build(arguments: argparse.Namespace) -> int:
     graph, board = _load(arguments), boards.load(arguments.board)
     console = _console(arguments)
     vendors = board.fpga is not None and not board.emulated
+    memory: Mapping[str, int] = {}
     with report.progress(console, stages=vendors) as step:
         if vendors:
             image, figures = flow.synthesize(graph, board, arguments.out, _circuit(arguments), step)
         else:
-            image, figures = flow.build(flow.emit(graph, board, _circuit(arguments)), arguments.out, step), []
+            project = flow.emit(graph, board, _circuit(arguments))
+            image, figures, memory = flow.build(project, arguments.out, step), [], project.memory
     data = {"board": board.name, "graph": graph.digest(), "project": image.project_digest, "image": str(image.path)}
     _write_json(
-        arguments, {**data, **image.sizes, **({"resources": [f.as_json() for f in figures]} if figures else {})}
+        arguments,
+        {**data, **image.sizes, **memory, **({"resources": [f.as_json() for f in figures]} if figures else {})},
     )
     if arguments.json != "-":
-        report.resources(console, figures, board, image) if figures else report.image(console, image, board)
+        report.resources(console, figures, board, image) if figures else report.image(console, image, board, memory)
     return 0
 
 

@@ -108,7 +108,7 @@ def compile_commands(
     flags = ["-std=c99", optimize, *WARNINGS, "-ffunction-sections", "-fdata-sections", "-I.", "-Ifirmware"]
     link: list[str] = []
     if board.core != "host":
-        flags += ["-fomit-frame-pointer", "-Iports", "-Iports/include"]
+        flags += ["-fomit-frame-pointer", "-fstack-usage", "-Iports", "-Iports/include"]
         link = ["-Wl,-T,board.ld", "-Wl,--gc-sections", link_placeholder(board)]
     digest = '-DPROJECT_DIGEST="{project_digest}"'
     c_files = sorted(name for name in sources if name.endswith((".c", ".S")))

@@ -6,6 +6,7 @@ One rule: the generated C and the host both ask here, so that tensor 7 and op 3 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 from toolchain.ir import Graph, QType, Tensor, ops
@@ -79,16 +80,39 @@ def functions(graph: Graph, plan: Plan) -> tuple[Function, ...]:
     """The functions of the model in the order of their calls; what is only another name for the same memory has none."""
     if plan.hls is not None:
         return (Function(0, graph.ops, whole=True),)
-    running = [g for g in chains(graph, plan.fused) if not is_alias(g, plan)]
+    running = [g for g in chains(graph, plan.fused) if not is_view(g[0], plan)]
     if copies(graph) or graph.states:
         running.append(())
     return tuple(Function(k, g) for k, g in enumerate(running))
 
 
-def is_alias(chain: tuple[Op, ...], plan: Plan) -> bool:
-    """Whether a chain is a Reshape whose input and output are the same memory."""
-    op = chain[0]
+def is_view(op: Op, plan: Plan) -> bool:
+    """Whether an op only names memory that is filled already: a Reshape in place, or a Concat of which every input is."""
+    if isinstance(op, ops.Concat):
+        return all(in_place(op, plan))
     return isinstance(op, ops.Reshape) and plan.place(op.input.name) == plan.place(op.output.name)
+
+
+def concat_starts(op: ops.Concat) -> tuple[int, ...] | None:
+    """The bytes from the start of a Concat's output to each input's place, where that is one run of memory: no axis before the
+    joined one has more than one index, and the input is stored as the output is."""
+    kind = ctype(op.output.qtype)
+    if prod(op.output.shape[: op.axis]) != 1:
+        return None
+    sizes = [t.size * SIZES[kind] for t in op.inputs]
+    return tuple(sum(sizes[:k]) for k in range(len(sizes)))
+
+
+def in_place(op: ops.Concat, plan: Plan) -> tuple[bool, ...]:
+    """Which inputs of a Concat were written straight to their place in its output."""
+    space, at = plan.place(op.output.name)
+    starts, kind = concat_starts(op), ctype(op.output.qtype)
+    if starts is None:
+        return (False,) * len(op.inputs)
+    return tuple(
+        ctype(t.qtype) == kind and plan.place(t.name) == (space, at + start)
+        for t, start in zip(op.inputs, starts, strict=True)
+    )
 
 
 def copies(graph: Graph) -> tuple[Tensor, ...]:
@@ -119,9 +143,9 @@ def tensors(graph: Graph, plan: Plan) -> tuple[TensorSlot, ...]:
     for function in found:
         if function.output is not None:
             made[function.output.name] = function.index
-    for op in graph.ops:  # a reshape that is an alias is there as soon as what it names
-        if isinstance(op, ops.Reshape) and op.output.name not in made:
-            made[op.output.name] = made.get(op.input.name, -1)
+    for op in graph.ops:  # what only names memory is there as soon as the last of that is
+        if isinstance(op, (ops.Reshape, ops.Concat)) and op.output.name not in made:
+            made[op.output.name] = max(made.get(t.name, -1) for t in ops.inputs_of(op))
     copied = {t.name for t in copies(graph)}
     rows = [(t, "input", -1) for t in graph.inputs]
     rows += [(t, "output", found[-1].index if t.name in copied else made[t.name]) for t in graph.outputs]

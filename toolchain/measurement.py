@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from toolchain.project import Image
 
 
+UNPAINTED = 192  # the startup code paints from 32 words below its own frame on: less is never seen
+
+
 @dataclass(frozen=True)
 class Spread:
     """Of several runs; median and p99 are values that occurred (nearest rank)."""
@@ -95,6 +98,10 @@ class Measurement:
     round_trip_us: Spread
     versions: Mapping[str, str]
     circuit: Mapping[str, object] | None = None  # of an FPGA: tool, io, strategies, reuse factors, FIFO depths
+    arena_lower_bound: int = 0  # the most that is needed at one step: no arena for these ops in this order is smaller
+    arena_proved: int = 0  # nor smaller than this, by a search
+    stack_bytes: int = 0  # the deepest since reset, as the device saw by its paint; 0 where it does not know
+    stack_bound_bytes: int = 0  # what it can be at most, computed from the build; 0 where there is no bound
 
     @property
     def count_per_mac(self) -> float | None:
@@ -151,11 +158,13 @@ def measure(
     first: Difference | None = None
     counts: list[int] = []
     round_trips: list[int] = []
+    used = 0
     overhead: int | None = None
     outputs: dict[str, Ints] = {t.name: np.empty((total, *t.shape), np.int64) for t in graph.outputs}
     for number in range(max(total, runs)):
         sample = number % total
         result, got, elapsed_us = run_sample(session, refined, plan, samples, sample)
+        used = check_stack(board.name, result.stack_bytes, image)
         for name, value in got.items():
             outputs[name][sample] = value
             first = first or _difference(sample, name, expected[name][sample], value)
@@ -194,7 +203,7 @@ def measure(
         runs=runs,
         macs=sum(macs(op) for op in graph.ops),
         ops=tuple(_op_count(f, count) for f, count in zip(functions, per_op, strict=True)),
-        arena_bytes=plan.arena_bytes,
+        **plan.memory(),
         flash_bytes=image.sizes["flash_bytes"],
         ram_bytes=image.sizes["ram_bytes"],
         round_trip_us=Spread.of(round_trips),
@@ -207,7 +216,18 @@ def measure(
             **link.versions,
         },
         circuit=plan.hls.parts() if plan.hls else None,
+        stack_bytes=used,
+        stack_bound_bytes=image.sizes.get("stack_bound_bytes", 0),
     )
+
+
+def check_stack(board: str, used: int, image: Image) -> int:
+    """What was used; ToolchainError where that is more than the bound computed from the build."""
+    most = image.sizes.get("stack_bound_bytes", 0)
+    if most and used > max(most, UNPAINTED):
+        what = f"{used:,} bytes of stack were used, and no more than {most:,} should be by the bound computed from the build"
+        raise ToolchainError(board, what, "say so to whoever maintains toolchain/stack.py, with the compiler's version")
+    return used
 
 
 def _stream(

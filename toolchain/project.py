@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, cast
 
-from toolchain import children
+from toolchain import children, stack
 from toolchain.errors import ToolchainError
 
 MANIFEST = "bitwright.json"
@@ -98,6 +98,9 @@ class Project:
     board: str = ""
     steps: tuple[Step, ...] = ()
     circuit: Mapping[str, Any] | None = None  # of an FPGA: what was chosen, said or not (passes/plan.py's Hls)
+    memory: Mapping[str, int] = field(
+        default_factory=dict
+    )  # of a processor: the arena and its bounds, for reports only
 
     def digest(self) -> str:
         """Names everything: files, commands, steps, product, graph and board. Independent of the order files were added in."""
@@ -183,7 +186,9 @@ class Image:
     graph_digest: str
     project_digest: str
     board: str = ""
-    sizes: Mapping[str, int] = field(default_factory=dict)  # flash_bytes, ram_bytes
+    sizes: Mapping[str, int] = field(
+        default_factory=dict
+    )  # flash_bytes, ram_bytes; stack_bound_bytes where there is one
     versions: Mapping[str, str] = field(default_factory=dict)  # of the compilers
 
 
@@ -194,6 +199,8 @@ def build(root: Path, tools: Tools | None = None, progress: Progress | None = No
     manifest, digest = on_disk(root)
     commands = tuple(tuple(command) for command in manifest["commands"])
     product = root / manifest["product"]
+    for old in root.glob(f"{product.name}-*.su"):
+        old.unlink()
     for i, command in enumerate(commands):
         argv = resolve(command, tools, digest)
         if progress is not None:
@@ -202,7 +209,27 @@ def build(root: Path, tools: Tools | None = None, progress: Progress | None = No
     if not product.is_file():
         raise ToolchainError(str(root), f"the commands did not make {manifest['product']}", "read what they said")
     made_with = versions(commands, tools)
-    return Image(product, manifest["graph_digest"], digest, manifest["board"], sizes(product), made_with)
+    found = sizes(product) | _stack(root, product)
+    return Image(product, manifest["graph_digest"], digest, manifest["board"], found, made_with)
+
+
+def _stack(root: Path, product: Path) -> dict[str, int]:
+    """The bound on the stack, if there is one: none of a host's program, nor where toolchain/stack.py cannot follow the code."""
+    data = product.read_bytes()
+    if not _bare_metal(data):
+        return {}
+    usage = stack.usage(root, product.name)
+    for path in root.glob(f"{product.name}-*.su"):
+        path.unlink()
+    try:
+        most = stack.bound(product, usage)
+    except ToolchainError:
+        return {}
+    reserved = _reserved(data)
+    if reserved and most > reserved:
+        what = f"its stack may take {most:,} bytes (a bound computed from the build), the board reserves {reserved:,}"
+        raise ToolchainError(str(product), what, "raise stack_bytes in the board's file")
+    return {"stack_bound_bytes": most}
 
 
 def on_disk(root: Path) -> tuple[dict[str, Any], str]:
@@ -259,14 +286,23 @@ def sizes(path: Path) -> dict[str, int]:
     Flash is every byte loaded; RAM is .data, .bss and the stack the linker script keeps free.
     """
     data = path.read_bytes()
-    if data[:4] != b"\x7fELF" or data[4] != 1 or data[5] != 1:
+    if not _bare_metal(data):
         return {"flash_bytes": len(data), "ram_bytes": 0}
     sections = elf_sections(data)
     flash = sum(s.size for s in sections.values() if s.flags & 2 and s.kind != 8)
     ram = sum(s.size for s in sections.values() if s.flags & 2 and s.flags & 1)
-    symbols = elf_symbols(data, sections)
-    ram += symbols.get("_estack", 0) - symbols.get("_stack_bottom", 0)
-    return {"flash_bytes": flash, "ram_bytes": ram}
+    return {"flash_bytes": flash, "ram_bytes": ram + _reserved(data)}
+
+
+def _bare_metal(data: bytes) -> bool:
+    """A little-endian ELF of 32 bits."""
+    return data[:4] == b"\x7fELF" and data[4:6] == b"\1\1"
+
+
+def _reserved(data: bytes) -> int:
+    """The stack that the linker script keeps free."""
+    symbols = elf_symbols(data, elf_sections(data))
+    return symbols.get("_estack", 0) - symbols.get("_stack_bottom", 0)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from toolchain.passes.plan import arena_text
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -130,11 +132,15 @@ def _mhz(hz: int) -> str:
     return f"{hz / 1e6:g} MHz" if hz else ""
 
 
-def image(console: Console, image: Image, board: Board) -> None:
+def image(console: Console, image: Image, board: Board, memory: Mapping[str, int]) -> None:
+    """`bitwright build` for a processor; `memory` is the project's."""
     console.print(f"built {image.path} for {board.name}")
     sizes = (("flash", "flash_bytes", board.flash_bytes), ("RAM", "ram_bytes", board.ram_bytes))
     told = [f"{what} {image.sizes[key]:,} of {room:,} bytes" for what, key, room in sizes if room]
-    console.print(", ".join(told) or f"{image.sizes['flash_bytes']:,} bytes")
+    arena = [arena_text(**memory)] if memory else []
+    most = image.sizes.get("stack_bound_bytes")
+    stack = [f"stack at most {most:,} bytes ({STACK})"] if most else []
+    console.print(", ".join([*arena, *(told or [f"{image.sizes['flash_bytes']:,} bytes"]), *stack]))
 
 
 def resources(console: Console, found: Sequence[Resources], board: Board, image: Image) -> None:
@@ -161,6 +167,7 @@ def _span(found: tuple[int, int] | None) -> str:
     return "" if found is None else f"{found[0]:,}" if found[0] == found[1] else f"{found[0]:,} to {found[1]:,}"
 
 
+STACK = "a bound computed from the build"
 COUNTS = {
     "counted": "cycles counted on the device",
     "simulated": "cycles of simulated hardware",
@@ -208,7 +215,11 @@ def measurement(console: Console, m: Measurement) -> None:
     elif m.bit_exact:
         console.print(COUNTS[m.count_kind])
     if m.flash_bytes:  # a circuit has no memory of these kinds
-        console.print(f"arena {m.arena_bytes:,} bytes, flash {m.flash_bytes:,} bytes, RAM {m.ram_bytes:,} bytes")
+        arena = arena_text(m.arena_bytes, m.arena_lower_bound, m.arena_proved)
+        console.print(f"{arena}, flash {m.flash_bytes:,} bytes, RAM {m.ram_bytes:,} bytes")
+        if m.stack_bound_bytes:
+            used = f", {m.stack_bytes:,} were used" if m.stack_bytes else ""
+            console.print(f"stack at most {m.stack_bound_bytes:,} bytes ({STACK}){used}")
     made = [f"{name} {version}" for name, version in m.versions.items() if name not in ("bitwright", "python", "numpy")]
     console.print(f"made and run with {', '.join(made)}")
     r = m.round_trip_us

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from toolchain.ir import Graph, check
 
-from . import arena, dead, depths, fusion
+from . import arena, dead, depths, fusion, kernels
 from .plan import Hls, Plan
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ Pipeline = tuple[tuple[Pass, str], ...]
 
 PIPELINE: Pipeline = (
     (dead.run, "first: what nobody reads must cost nothing in any later choice"),
+    (kernels.run, "before the arena: what a kernel needs while it runs is memory too"),
     (fusion.run, "before the arena: what is never stored takes no room there"),
     (arena.run, "last: offsets hold only for the final set of stored tensors"),
 )

@@ -1,190 +1,161 @@
-"""The arena: a byte offset for each stored tensor, such that no two that are needed at once overlap.
+"""The arena: a byte offset for each stored tensor, such that nothing is written over what is still to be read.
 
-Graph inputs, outputs and states have memory of their own. A Reshape is another name for its input's memory, and an op on
-one value at a time writes over an input it is the last to read. Offsets come from first fit over several orders; the
-best is kept, and `lower_bound` says how good it could be.
+Graph inputs, outputs and states have memory of their own. A Reshape is another name for its input's memory; the inputs of a
+Concat are written straight into their place where that is one run of memory; an output lies over the input that its kernel
+reads for the last time as far as toolchain/overlap.py proves it may. For this order of the ops and these stored tensors
+`packing` finds the fewest bytes, or says how far from them it may be.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from toolchain import overlap
 from toolchain.ir import Graph, ops
 from toolchain.ir.ops import Op, inputs_of
-from toolchain.layout import SIZES, STAGES, chains, ctype, nbytes
+from toolchain.layout import SIZES, chains, concat_starts, ctype, nbytes
 
+from .packing import Body, Piece, Problem, pack
 from .plan import Plan
 
 if TYPE_CHECKING:
     from toolchain.boards import Board
 
-SHUFFLES = 200
 ALIGN = 8  # of the arena itself; each tensor is aligned to its storage type
 
 
-@dataclass
-class Buffer:
-    """Memory that one or more tensors share: needed from step `first` to step `last`, both included."""
-
-    size: int
-    align: int
-    first: int
-    last: int
-    names: list[str] = field(default_factory=list)
-
-    def take(self, other: Buffer) -> None:
-        self.size, self.align = max(self.size, other.size), max(self.align, other.align)
-        self.first, self.last = min(self.first, other.first), max(self.last, other.last)
-        self.names += other.names
-
-
 def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
-    """Best of with and without writing in place: sharing joins lifetimes, which may fit less well."""
-    best: Plan | None = None
-    for in_place in (True, False):
-        found, alias = buffers(graph, plan, in_place)
-        offsets, total = pack(found)
-        arena = {name: offsets[id(b)] for b in found for name in b.names}
-        order = [op.output.name for op in graph.ops if op.output.name in arena]
-        made = replace(plan, arena={n: arena[n] for n in order}, arena_bytes=total, alias=alias)
-        if best is None or made.arena_bytes < best.arena_bytes:
-            best = made
-    assert best is not None
-    return graph, best
+    """The smaller of two plans, with Concats in place and with none: what is joined early must then lie side by side."""
+    views = Views(graph, plan)
+    made = [planned(graph, plan, views)]
+    if views.joined:
+        made.append(planned(graph, plan, Views(graph, plan, join=False)))
+    best = min(made, key=lambda p: p.arena_bytes)  # the first of equals, which copies less
+    bounds = (min(p.arena_lower_bound for p in made), min(p.arena_proved for p in made))
+    return graph, replace(best, arena_lower_bound=bounds[0], arena_proved=bounds[1])
 
 
-def buffers(graph: Graph, plan: Plan, in_place: bool = True) -> tuple[list[Buffer], dict[str, str]]:
-    """The buffers that the arena must hold, and the tensors that live in a graph input, output or state instead."""
+def planned(graph: Graph, plan: Plan, views: Views) -> Plan:
+    found, roots = problem(graph, plan, views)
+    packing = pack(found)
+    start = dict(zip(roots, packing.offsets, strict=True))
+    arena: dict[str, int] = {}
+    alias: dict[str, str] = {}
+    within: dict[str, int] = {}
+    for op in graph.ops:
+        name = op.output.name
+        if name in plan.fused:
+            continue
+        root, at = views.find(name)
+        if root not in views.pinned:
+            arena[name] = start[root] + at
+        elif name != root:
+            alias[name] = root
+            within |= {name: at} if at else {}
+    made = replace(plan, arena=arena, arena_bytes=packing.total, alias=alias, within=within)
+    return replace(made, arena_lower_bound=packing.lower_bound, arena_proved=packing.proved)
+
+
+class Views:
+    """Which tensors are names for memory of another, and how many bytes from its start."""
+
+    def __init__(self, graph: Graph, plan: Plan, join: bool = True) -> None:
+        self.pinned = {t.name for t in (*graph.inputs, *graph.outputs, *(s.input for s in graph.states))}
+        self.base: dict[str, tuple[str, int]] = {}
+        self.views: set[str] = set()  # outputs of ops that need no code
+        self.joined = 0  # inputs of Concats that are written to their place
+        sizes = {t.name: nbytes(t) for t in graph.tensors()}
+        for step in chains(graph, plan.fused):
+            op = step[0]
+            if isinstance(op, ops.Reshape):
+                self._reshape(op, sizes)
+            elif isinstance(op, ops.Concat) and join:
+                self._concat(op, sizes)
+
+    def find(self, name: str) -> tuple[str, int]:
+        at = 0
+        while name in self.base:
+            name, more = self.base[name]
+            at += more
+        return name, at
+
+    def _reshape(self, op: ops.Reshape, sizes: dict[str, int]) -> None:
+        """The output is a name of the input's memory, or the input of the output's if that has memory of its own."""
+        (a, at), (b, _) = self.find(op.input.name), self.find(op.output.name)
+        if b not in self.pinned:
+            self.base[b] = a, at
+        elif a not in self.pinned and sizes[a] == sizes[b]:  # the input may be a part of what a Concat joined
+            self.base[a] = b, 0
+        else:
+            return
+        self.views.add(op.output.name)
+
+    def _concat(self, op: ops.Concat, sizes: dict[str, int]) -> None:
+        """Each input that has memory to itself gets its place in the output's; where all have, nothing is left to do."""
+        starts, kind = concat_starts(op), ctype(op.output.qtype)
+        root, at = self.find(op.output.name)
+        placed = 0
+        for t, start in zip(op.inputs, starts or (), strict=starts is not None):
+            own, inside = self.find(t.name)
+            whole = inside == 0 and sizes[own] == nbytes(t)
+            if whole and own not in self.pinned and own != root and ctype(t.qtype) == kind:
+                self.base[own] = root, at + start
+                placed += 1
+        self.joined += placed
+        if placed == len(op.inputs):
+            self.views.add(op.output.name)
+
+
+def problem(graph: Graph, plan: Plan, views: Views) -> tuple[Problem, tuple[str, ...]]:
+    """What the arena must hold: a body for each memory of its own, a piece of it for each time and place that is written; and
+    the tensor at the start of each body."""
     steps = chains(graph, plan.fused)
-    alias = _aliases(graph, steps)
-    last = _last_reads(graph, steps, alias)
-    pinned = _own_memory(graph)
-    held: dict[str, Buffer] = {}  # by the tensor at the root of an alias chain
+    last = _last_reads(graph, steps, views)
+    pieces: dict[str, list[Piece]] = {}  # by the root
+    aligns: dict[str, int] = {}
+    piece_of: dict[str, str] = {}  # a tensor -> the piece that holds it
     for k, step in enumerate(steps):
         out = step[-1].output
-        root = alias.get(out.name, out.name)
-        if root in pinned:
+        root, at = views.find(out.name)
+        if root in views.pinned:
             continue
-        fresh = Buffer(nbytes(out), SIZES[ctype(out.qtype)], k, max(k, last.get(root, k)), [out.name])
-        over = _writes_over(step, k, alias, last, held) if in_place else None
-        if root in held:
-            held[root].names.append(out.name)
-        elif over is not None:
-            over.take(fresh)
-            held[root] = over
-        else:
-            held[root] = fresh
-    outside = {name: root for name, root in alias.items() if root in pinned and name != root}
-    unique = {id(b): b for b in held.values()}
-    return list(unique.values()), outside
-
-
-def _own_memory(graph: Graph) -> set[str]:
-    return {t.name for t in (*graph.inputs, *graph.outputs, *(s.input for s in graph.states))}
-
-
-def _aliases(graph: Graph, steps: Sequence[tuple[Op, ...]]) -> dict[str, str]:
-    """For each side of a Reshape that needs no copy, the tensor whose memory it shares. Two pinned tensors never share."""
-    pinned = _own_memory(graph)
-    root: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        while name in root:
-            name = root[name]
-        return name
-
-    for step in steps:
-        op = step[0]
-        if isinstance(op, ops.Reshape):
-            a, b = find(op.input.name), find(op.output.name)
-            if a in pinned and b in pinned:
+        if isinstance(step[0], ops.Reshape) and out.name in views.views:
+            holder = step[0].input.name
+            if holder in piece_of:
+                piece_of[out.name] = piece_of[holder]
                 continue
-            if b in pinned:
-                a, b = b, a
-            root[b] = a
-    return {name: find(name) for name in root}
-
-
-def _last_reads(graph: Graph, steps: Sequence[tuple[Op, ...]], alias: dict[str, str]) -> dict[str, int]:
-    """The last step that reads each memory; what a state becomes is read after all of them."""
-    last: dict[str, int] = {}
+        ends = max(k, last.get(out.name, k))
+        pieces.setdefault(root, []).append(Piece(out.name, nbytes(out), k, ends, at))
+        aligns[root] = max(aligns.get(root, 1), SIZES[ctype(out.qtype)])
+        piece_of[out.name] = out.name
+    bodies = tuple(Body(tuple(sorted(found, key=lambda p: p.at)), aligns[root]) for root, found in pieces.items())
+    ends_at = {p.name: p.last for body in bodies for p in body.pieces}
+    over: dict[tuple[str, str], int] = {}
     for k, step in enumerate(steps):
-        for tensor in inputs_of(step[0]):
-            last[alias.get(tensor.name, tensor.name)] = k
-    for state in graph.states:
-        last[alias.get(state.output.name, state.output.name)] = len(steps)
-    return last
-
-
-def _writes_over(
-    step: tuple[Op, ...], k: int, alias: dict[str, str], last: dict[str, int], held: dict[str, Buffer]
-) -> Buffer | None:
-    """The buffer of an input that this step may write its output over: read here for the last time, element by element
-    (by Softmax after its whole row was), and no narrower, so that a write never reaches what is still to be read."""
-    op, out = step[0], step[-1].output
-    if not isinstance(op, (*STAGES, ops.Add, ops.Sub, ops.Multiply, ops.Softmax)):
-        return None
-    for tensor in inputs_of(op):
-        root = alias.get(tensor.name, tensor.name)
-        buffer = held.get(root)
-        if buffer is None or last.get(root, k) > k or tensor.shape != out.shape:
+        y = step[-1].output.name
+        if y not in ends_at:
             continue
-        if SIZES[ctype(out.qtype)] <= SIZES[ctype(tensor.qtype)]:
-            return buffer
-    return None
+        below: dict[str, list[int | None]] = {}
+        for operand, t in enumerate(inputs_of(step[0])):
+            x = piece_of.get(t.name)
+            if x is not None and ends_at[x] == k and views.find(x)[0] != views.find(y)[0]:
+                below.setdefault(x, []).append(overlap.distance(step, operand, plan.kernels))
+        for x, found in below.items():
+            known = [d for d in found if d is not None]
+            if len(known) == len(found):
+                over[y, x] = max(known)
+    return Problem(bodies, over), tuple(pieces)
 
 
-def pack(found: Sequence[Buffer]) -> tuple[dict[int, int], int]:
-    """An offset for each buffer (by id), and the bytes of all: the best of several orders, placed first fit."""
-    orders = [
-        sorted(found, key=lambda b: (-b.size, b.first, b.names)),
-        sorted(found, key=lambda b: (-b.size * (b.last - b.first + 1), b.first, b.names)),
-        sorted(found, key=lambda b: (b.first, -b.size, b.names)),
-        sorted(found, key=lambda b: (b.first - b.last, -b.size, b.names)),
-    ]
-    bound = lower_bound(found)
-    best: tuple[dict[int, int], int] | None = None
-    shuffled = random.Random(0)  # the same plan every time
-    for attempt in range(SHUFFLES + len(orders)):
-        if attempt < len(orders):
-            order = orders[attempt]
-        else:
-            order = sorted(found, key=lambda b: -b.size * shuffled.uniform(0.5, 1.5))
-        offsets, total = place(order)
-        if best is None or total < best[1]:
-            best = offsets, total
-        if best[1] <= bound:
-            break
-    assert best is not None
-    return best
-
-
-def place(order: Iterable[Buffer]) -> tuple[dict[int, int], int]:
-    """First fit: each buffer at the lowest offset that no buffer placed before it and needed at the same time covers."""
-    placed: list[tuple[int, Buffer]] = []
-    total = 0
-    for buffer in order:
-        at = 0
-        for offset, other in sorted(((o, b) for o, b in placed if _together(b, buffer)), key=lambda p: p[0]):
-            if at + buffer.size <= offset:
-                break
-            at = max(at, _align(offset + other.size, buffer.align))
-        placed.append((at, buffer))
-        total = max(total, at + buffer.size)
-    return {id(b): o for o, b in placed}, total
-
-
-def lower_bound(found: Sequence[Buffer]) -> int:
-    """The most bytes that are needed at any one step: no plan with these buffers is smaller."""
-    return max((sum(b.size for b in found if b.first <= k <= b.last) for k in {b.first for b in found}), default=0)
-
-
-def _together(a: Buffer, b: Buffer) -> bool:
-    return a.first <= b.last and b.first <= a.last
-
-
-def _align(offset: int, align: int) -> int:
-    return -(-offset // align) * align
+def _last_reads(graph: Graph, steps: Sequence[tuple[Op, ...]], views: Views) -> dict[str, int]:
+    """The last step at which a tensor's bytes are needed under its name or that of a Reshape of it. What a state becomes is
+    read after all steps; what goes into a Concat in place, until that takes over."""
+    last: dict[str, int] = {s.output.name: len(steps) for s in graph.states}
+    for k, step in reversed(list(enumerate(steps))):
+        view = isinstance(step[0], ops.Reshape) and step[0].output.name in views.views
+        for t in inputs_of(step[0]):
+            until = max(k, last.get(step[0].output.name, k)) if view else k
+            last[t.name] = max(last.get(t.name, -1), until)
+    return last

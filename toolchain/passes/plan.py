@@ -92,26 +92,58 @@ class Hls:
         return hash(json.dumps(self.parts(), sort_keys=True))
 
 
+def arena_text(arena_bytes: int, arena_lower_bound: int, arena_proved: int) -> str:
+    """The arena beside what no plan of these ops in this order could be below."""
+    bound = f"lower bound {arena_lower_bound:,}"
+    if arena_proved > arena_lower_bound:
+        bound += f", by search {arena_proved:,}"
+    above = arena_bytes - arena_proved
+    return f"arena {arena_bytes:,} bytes ({bound}: {f'at most {above:,} above the optimum' if above else 'optimal'})"
+
+
 @dataclass(frozen=True)
 class Plan:
     """`fused`: values that are never stored. `arena`: byte offset of each tensor there. `alias`: tensors that are another
-    name for a graph input, output or state. `packing`: how a constant is stored, one value in one storage type unless said.
-    `hls`: how an HLS back end builds it, None for every other back end."""
+    name for a graph input, output or state, or for the part of it that begins `within` bytes from its start. `packing`: how a
+    constant is stored, one value in one storage type unless said. `kernels`: by an op's output, the kernel that is not the general
+    one. `scratch_bytes`: what the largest of them needs while it runs. `hls`: how an HLS back end builds it, None for every other
+    back end. What is proved of `arena_bytes` is no choice, so not in the digest: no offsets for these tensors
+    take less than `arena_lower_bound`, the most that is needed at one step, nor less than `arena_proved`, by a search."""
 
     fused: frozenset[str] = frozenset()
     arena: Mapping[str, int] = field(default_factory=dict)
     arena_bytes: int = 0
     alias: Mapping[str, str] = field(default_factory=dict)
     packing: Mapping[str, str] = field(default_factory=dict)
+    kernels: Mapping[str, str] = field(default_factory=dict)
+    scratch_bytes: int = 0
     hls: Hls | None = None
+    within: Mapping[str, int] = field(default_factory=dict)
+    arena_lower_bound: int = 0
+    arena_proved: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("arena", "alias", "packing"):
+        for name in ("arena", "alias", "packing", "kernels", "within"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
-    def place(self, name: str) -> str | int:
-        """Where a tensor lies: its offset in the arena, or the graph input, output or state that holds it."""
-        return self.arena[name] if name in self.arena else self.alias.get(name, name)
+    def place(self, name: str) -> tuple[str, int]:
+        """Where a tensor lies: "" for the arena or the graph input, output or state that holds it; and its offset there in bytes."""
+        if name in self.arena:
+            return "", self.arena[name]
+        return self.alias.get(name, name), self.within.get(name, 0)
+
+    @property
+    def arena_text(self) -> str:
+        """`arena 640 bytes (lower bound 640: optimal)`."""
+        return arena_text(**self.memory())
+
+    def memory(self) -> dict[str, int]:
+        """What --json says of the arena."""
+        return {
+            "arena_bytes": self.arena_bytes,
+            "arena_lower_bound": self.arena_lower_bound,
+            "arena_proved": self.arena_proved,
+        }
 
     def digest(self) -> str:
         """sha256 in hex of every choice."""
@@ -122,8 +154,13 @@ class Plan:
             "alias": dict(self.alias),
             "packing": dict(self.packing),
         }
-        if self.hls is not None:  # a plan without it keeps the digest it has always had
+        # a plan without these keeps the digest it has always had
+        if self.kernels:
+            parts |= {"kernels": dict(self.kernels), "scratch_bytes": self.scratch_bytes}
+        if self.hls is not None:
             parts["hls"] = self.hls.parts()
+        if self.within:
+            parts["within"] = dict(self.within)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def __hash__(self) -> int:

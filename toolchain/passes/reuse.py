@@ -165,7 +165,10 @@ class _Search:
             smallest = {name: len(options) - 1 for name, options in self.options.items()}
             found = self.estimate(smallest)
             what = f"the graph needs {self.needs(found) or 'more than there is'} with the largest reuse factors"
-            raise ToolchainError(f"board {self.board.name}", what, "choose a larger board, or a smaller model")
+            hint = (
+                "choose a larger board or a smaller model; or, since this is only a model, give --reuse-factor yourself"
+            )
+            raise ToolchainError(f"board {self.board.name}", what, hint)
         slowest = sorted(
             ((-self.cycles(op, pick[op.output.name]), k, op.output.name) for k, op in enumerate(self.macs))
         )

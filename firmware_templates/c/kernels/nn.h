@@ -21,6 +21,12 @@
 #define NN_FUNCTION __attribute__((noinline, noipa))
 #endif
 #endif
+/* Before a loop of two or three turns whose tests are known when it is unrolled. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define NN_UNROLL _Pragma("GCC unroll 4")
+#else
+#define NN_UNROLL
+#endif
 #define NN_ALIGNED __attribute__((aligned(8)))
 
 typedef enum { NN_S8, NN_U8, NN_S16, NN_U16, NN_S32, NN_U32, NN_S64 } nn_type;

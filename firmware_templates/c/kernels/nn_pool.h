@@ -34,6 +34,29 @@ NN_INLINE void nn_max_pool(const void *x, void *y, nn_pool_shape s) {
     }
 }
 
+/* sum + n values of x, `step` elements apart; eight at a time, for moving a pointer and counting cost as much as two values. */
+NN_INLINE nn_sum nn_sum_run(nn_sum sum, const void *x, size_t step, size_t n, nn_type type, int wide) {
+    if (wide) {
+        for (; n != 0; n--) {
+            sum.wide += (uint64_t)nn_load(x, 0, type);
+            x = nn_at(x, step, type);
+        }
+        return sum;
+    }
+    for (; n >= 8; n -= 8) {
+        sum.narrow += nn_load_low(x, 0, type) + nn_load_low(x, step, type);
+        sum.narrow += nn_load_low(x, 2 * step, type) + nn_load_low(x, 3 * step, type);
+        sum.narrow += nn_load_low(x, 4 * step, type) + nn_load_low(x, 5 * step, type);
+        sum.narrow += nn_load_low(x, 6 * step, type) + nn_load_low(x, 7 * step, type);
+        x = nn_at(x, 8 * step, type);
+    }
+    for (; n != 0; n--) {
+        sum.narrow += nn_load_low(x, 0, type);
+        x = nn_at(x, step, type);
+    }
+    return sum;
+}
+
 NN_INLINE void nn_sum_pool(const void *x, void *y, nn_pool_shape s, nn_stages stages) {
     size_t at = 0;
     for (int32_t oh = 0; oh < s.out_h; oh++) {
@@ -44,14 +67,14 @@ NN_INLINE void nn_sum_pool(const void *x, void *y, nn_pool_shape s, nn_stages st
             const uint64_t zero = (uint64_t)((h1 - h0) * (w1 - w0)) * (uint64_t)s.zero_point;
             for (int32_t c = 0; c < s.channels; c++) {
                 nn_sum sum = nn_start((int64_t)(0 - zero), s.wide);
-                for (int32_t h = h0; h < h1; h++) {
-                    for (int32_t w = w0; w < w1; w++) {
-                        const size_t i = (size_t)((h * s.in_w + w) * s.channels + c);
-                        if (s.wide) {
-                            sum.wide += (uint64_t)nn_load(x, i, s.x_type);
-                        } else {
-                            sum.narrow += nn_load_low(x, i, s.x_type);
-                        }
+                if (s.k_w >= s.in_w && w0 == 0 && w1 == s.in_w) { /* whole rows follow one another */
+                    const void *run = nn_at(x, (size_t)(h0 * s.in_w * s.channels + c), s.x_type);
+                    const size_t n = h1 > h0 ? (size_t)((h1 - h0) * s.in_w) : 0;
+                    sum = nn_sum_run(sum, run, (size_t)s.channels, n, s.x_type, s.wide);
+                } else {
+                    for (int32_t h = h0; h < h1; h++) {
+                        const void *run = nn_at(x, (size_t)((h * s.in_w + w0) * s.channels + c), s.x_type);
+                        sum = nn_sum_run(sum, run, (size_t)s.channels, w1 > w0 ? (size_t)(w1 - w0) : 0, s.x_type, s.wide);
                     }
                 }
                 sum.narrow *= (uint32_t)factor;

@@ -12,6 +12,14 @@ typedef struct {
     size_t threshold_row, level_row;  /* from one channel's row to the next: 0 where all share it */
 } nn_threshold_args;
 
+/* The rows of channel c for every channel. */
+NN_INLINE nn_threshold_args nn_threshold_at(nn_threshold_args a, size_t c) {
+    a.thresholds = nn_at(a.thresholds, c * a.threshold_row, a.threshold_type);
+    a.levels = nn_at(a.levels, c * a.level_row, a.level_type);
+    a.threshold_row = a.level_row = 0;
+    return a;
+}
+
 NN_INLINE int64_t nn_threshold(int64_t x, size_t c, nn_threshold_args a) {
     const void *ladder = nn_at(a.thresholds, c * a.threshold_row, a.threshold_type);
     size_t at = 0;

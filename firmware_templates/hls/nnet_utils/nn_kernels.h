@@ -1,5 +1,5 @@
 /* The ops that hls4ml has no exact kernel for, on stored integers: requantize, threshold, lookup, pad, pools, repeat,
- * concat, transpose, reshape, argmax.
+ * slice, concat, transpose, reshape, argmax.
  *
  * docs/numerics.md specifies each. Every kernel has a form for arrays (io_parallel: all elements at once, the loops unroll under the
  * PIPELINE of the caller) and one for streams (io_stream: a token is all channels of one position). Shapes, modes and
@@ -433,6 +433,45 @@ RepeatRows:
                 out[c] = in[c / (CONFIG_T::out_channels / CONFIG_T::channels)];
             }
             res.write(out);
+        }
+    }
+}
+
+/* ---- slice: from first_* on every stride_*-th row, column and channel ---- */
+
+template <class data_T, class res_T, typename CONFIG_T>
+void nn_slice(data_T data[CONFIG_T::height * CONFIG_T::width * CONFIG_T::channels],
+              res_T res[CONFIG_T::out_height * CONFIG_T::out_width * CONFIG_T::out_channels]) {
+    #pragma HLS PIPELINE
+    for (int i = 0; i < CONFIG_T::out_height * CONFIG_T::out_width * CONFIG_T::out_channels; i++) {
+        const int c = CONFIG_T::first_channels + i % CONFIG_T::out_channels * CONFIG_T::stride_channels;
+        const int w = CONFIG_T::first_width + i / CONFIG_T::out_channels % CONFIG_T::out_width * CONFIG_T::stride_width;
+        const int h = CONFIG_T::first_height + i / CONFIG_T::out_channels / CONFIG_T::out_width * CONFIG_T::stride_height;
+        res[i] = data[(h * CONFIG_T::width + w) * CONFIG_T::channels + c];
+    }
+}
+
+/* Every token is read, also after the last one taken: a stream that is not emptied blocks who fills it. */
+template <class data_T, class res_T, typename CONFIG_T> void nn_slice(NN_STREAM(data_T) & data, NN_STREAM(res_T) & res) {
+SliceRows:
+    for (int h = 0; h < CONFIG_T::height; h++) {
+    SliceColumns:
+        for (int w = 0; w < CONFIG_T::width; w++) {
+            #pragma HLS PIPELINE
+            data_T in = data.read();
+            const int y = h - CONFIG_T::first_height, x = w - CONFIG_T::first_width;
+            const bool taken = y >= 0 && x >= 0 && y % CONFIG_T::stride_height == 0 && x % CONFIG_T::stride_width == 0 &&
+                               y / CONFIG_T::stride_height < CONFIG_T::out_height &&
+                               x / CONFIG_T::stride_width < CONFIG_T::out_width;
+            if (taken) {
+                res_T out;
+                PRAGMA_DATA_PACK(out)
+                for (int c = 0; c < CONFIG_T::out_channels; c++) {
+                    #pragma HLS UNROLL
+                    out[c] = in[CONFIG_T::first_channels + c * CONFIG_T::stride_channels];
+                }
+                res.write(out);
+            }
         }
     }
 }

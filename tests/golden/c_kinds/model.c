@@ -10,7 +10,7 @@
 #include "kernels/nn_pool.h"
 
 static uint8_t model_arena[MODEL_ARENA_BYTES] NN_ALIGNED;
-typedef char model_arena_is_exact[sizeof(model_arena) == 183 ? 1 : -1];
+typedef char model_arena_is_exact[sizeof(model_arena) == 108 ? 1 : -1];
 
 typedef struct {
     int8_t h[6];
@@ -62,7 +62,7 @@ static NN_FUNCTION void model_op0_conv2d(const model_inputs *in, model_outputs *
     (void)out;
     nn_conv(in->int_, model_const_w, (nn_param)NN_EACH(model_op0_bias, NN_S8), model_arena + 0,
         (nn_conv_shape){.in_h = 6, .in_w = 6, .out_h = 6, .out_w = 6, .k_h = 3, .k_w = 3, .stride_h = 1, .stride_w = 1, .dilation_h = 1, .dilation_w = 1, .in_c = 2, .out_c = 3, .top = 1, .left = 1, .groups = 1, .padded = 1, .zero_point = 3, .x_type = NN_U8, .w_type = NN_S8, .wide = 0},
-        (nn_stages){.first = {.kind = NN_REQUANTIZE, .requantize = {.rounding = NN_HALF_EVEN, .multiplier = NN_EACH(model_op0_first_multiplier, NN_S8), .offset = NN_EACH(model_op0_first_offset, NN_S8), .shift = NN_ALL(11), .output_offset = 0, .min = -8, .max = 7, .wide = 0, .wide_result = 0}},
+        (nn_stages){.first = {.kind = NN_REQUANTIZE, .requantize = {.rounding = NN_HALF_EVEN, .multiplier = NN_EACH(model_op0_first_multiplier, NN_S8), .offset = NN_EACH(model_op0_first_offset, NN_S8), .shift = NN_ALL(11), .output_offset = 0, .min = -8, .max = 7, .wide = 0, .wide_result = 0, .saturate = 4}},
         .second = {.kind = NN_LOOKUP, .lookup = {.table = model_const_curve_table, .type = NN_U8, .min = -8}},
         .type = NN_U8});
 }
@@ -71,7 +71,7 @@ static NN_FUNCTION void model_op0_conv2d(const model_inputs *in, model_outputs *
 static NN_FUNCTION void model_op1_depthwiseconv2d(const model_inputs *in, model_outputs *out) {
     (void)in;
     (void)out;
-    nn_depthwise(model_arena + 0, model_const_v, (nn_param)NN_ALL(0), model_arena + 108,
+    nn_depthwise(model_arena + 0, model_const_v, (nn_param)NN_ALL(0), model_arena + 0,
         (nn_conv_shape){.in_h = 6, .in_w = 6, .out_h = 5, .out_w = 5, .k_h = 2, .k_w = 2, .stride_h = 1, .stride_w = 1, .dilation_h = 1, .dilation_w = 1, .in_c = 3, .out_c = 3, .top = 0, .left = 0, .groups = 1, .padded = 0, .zero_point = 0, .x_type = NN_U8, .w_type = NN_S8, .wide = 0},
         (nn_stages){.first = {.kind = NN_THRESHOLD, .threshold = {.count = 3, .thresholds = model_const_steps_thresholds, .threshold_type = NN_S8, .threshold_row = 0, .levels = model_const_steps_levels, .level_type = NN_S8, .level_row = 0}},
         .type = NN_S8});
@@ -81,7 +81,7 @@ static NN_FUNCTION void model_op1_depthwiseconv2d(const model_inputs *in, model_
 static NN_FUNCTION void model_op2_maxpool(const model_inputs *in, model_outputs *out) {
     (void)in;
     (void)out;
-    nn_max_pool(model_arena + 108, model_arena + 0,
+    nn_max_pool(model_arena + 0, model_arena + 0,
         (nn_pool_shape){.in_h = 5, .in_w = 5, .out_h = 2, .out_w = 2, .k_h = 2, .k_w = 2, .stride_h = 2, .stride_w = 2, .channels = 3, .top = 0, .left = 0, .x_type = NN_S8});
 }
 
@@ -125,7 +125,7 @@ static NN_FUNCTION void model_op7_add(const model_inputs *in, model_outputs *out
     (void)out;
     nn_binary(model_arena + 0, model_states.h, model_arena + 0,
         (nn_binary_shape){.kind = NN_ADD, .size = {1, 1, 1, 6}, .a_step = {0, 0, 0, 1}, .b_step = {0, 0, 0, 1}, .a_type = NN_S8, .b_type = NN_S8, .a_zero = 0, .b_zero = 0, .wide = 0},
-        (nn_stages){.first = {.kind = NN_REQUANTIZE, .requantize = {.rounding = NN_HALF_AWAY, .multiplier = NN_ALL(1), .offset = NN_ALL(0), .shift = NN_ALL(1), .output_offset = 0, .min = INT32_MIN, .max = 2147483647, .wide = 0, .wide_result = 0}},
+        (nn_stages){.first = {.kind = NN_REQUANTIZE, .requantize = {.rounding = NN_HALF_AWAY, .multiplier = NN_ALL(1), .offset = NN_ALL(0), .shift = NN_ALL(1), .output_offset = 0, .min = INT32_MIN, .max = 2147483647, .wide = 0, .wide_result = 0, .saturate = 0}},
         .type = NN_S8});
 }
 
@@ -199,7 +199,7 @@ uint32_t model_tensor_get(uint32_t index, const model_inputs *in, const model_ou
     case 3: t->data = out->h; t->bytes = 6; break; /* %h */
     case 4: t->data = model_states.h; t->bytes = 6; break; /* %h */
     case 5: t->data = model_arena + 0; t->bytes = 108; break; /* %curve */
-    case 6: t->data = model_arena + 108; t->bytes = 75; break; /* %steps */
+    case 6: t->data = model_arena + 0; t->bytes = 75; break; /* %steps */
     case 7: t->data = model_arena + 0; t->bytes = 12; break; /* %most */
     case 8: t->data = model_arena + 12; t->bytes = 3; break; /* %mean */
     case 9: t->data = model_arena + 0; t->bytes = 6; break; /* %padded */

@@ -6,7 +6,7 @@ One rule: what a kernel is told here is a literal or a table; nothing is decided
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import lcm, prod
 
 from toolchain.errors import UnsupportedError, assert_never
@@ -14,11 +14,13 @@ from toolchain.ir import Graph, Tensor, ops
 from toolchain.ir.geometry import pool_counts
 from toolchain.ir.ops import Op, where
 from toolchain.ir.ranges import Range
-from toolchain.layout import SIZES, STAGES, Function, ctype
+from toolchain.kernels import special
+from toolchain.layout import SIZES, STAGES, Function, ctype, in_place
+from toolchain.packed import Dot, Rows
 from toolchain.passes.plan import Plan
 
+from . import dsp
 from .names import field_name
-from .special import special
 from .stages import stage
 from .tables import CODES, INT32, Tables, fields, number, wrapped
 
@@ -32,6 +34,10 @@ class Context:
     plan: Plan
     ranges: Mapping[str, Range]
     tables: Tables
+    dots: dict[str, Dot] = field(default_factory=dict)  # functions of nn_dsp.S, as they are asked for
+    rows: dict[str, dict[int, Rows]] = field(
+        default_factory=dict
+    )  # the same by the function they are for, and by shift
 
     def wide(self, tensor: Tensor) -> int:
         """1 where the values of a tensor need int64."""
@@ -40,10 +46,11 @@ class Context:
 
     def at(self, tensor: Tensor, offset: int = 0) -> str:
         """The C expression of where a tensor lies, `offset` elements in. An input that is an output too is read as the input."""
-        place = self.plan.place(tensor.name)
-        if isinstance(place, int):
-            return f"model_arena + {place + offset * SIZES[ctype(tensor.qtype)]}"
-        base = self.own(place)
+        space, at = self.plan.place(tensor.name)
+        size = SIZES[ctype(tensor.qtype)]
+        if not space:
+            return f"model_arena + {at + offset * size}"
+        base, offset = self.own(space), offset + at // size
         return f"{base} + {offset}" if offset else base
 
     def own(self, name: str) -> str:
@@ -71,7 +78,7 @@ def call(function: Function, c: Context) -> list[str]:
             rows, channels = (x.size // x.channels, x.channels) if by_channel else (1, x.size)
             return [f"nn_map({c.at(x)}, {code(x)}, {c.at(y)}, {rows}, {channels},", f"    {stages});"]
         case ops.Dense() | ops.Conv1D() | ops.Conv2D() | ops.DepthwiseConv2D():
-            return _mac(head, name, function.ops[-1].output, stages, c)
+            return _mac(head, rest, name, function.ops[-1].output, stages, c)
         case ops.Add() | ops.Sub() | ops.Multiply():
             return _binary(head, function.ops[-1].output, stages, by_channel, c)
         case ops.SumPool() | ops.MaxPool():
@@ -94,10 +101,12 @@ def call(function: Function, c: Context) -> list[str]:
             raise assert_never(head)
 
 
-def kernel(op: Op) -> str:
+def kernel(op: Op, plan: Plan) -> str:
     """The header of the kernel that an op's function is made with."""
     if isinstance(op, ops.Mac) and (found := special(op)):
         return f"{found}.h"
+    if isinstance(op, ops.Mac) and op.output.name in plan.kernels:
+        return dsp.header(op)
     match op:
         case ops.Dense():
             return "nn_dense.h"
@@ -129,7 +138,9 @@ def _stages(chain: Sequence[Op], name: str, y: Tensor, c: Context) -> tuple[str,
     return f"(nn_stages){{{''.join(parts)}.type = {code(y)}}}", by_channel
 
 
-def _mac(op: ops.Mac, name: str, y: Tensor, stages: str, c: Context) -> list[str]:
+def _mac(op: ops.Mac, rest: Sequence[Op], name: str, y: Tensor, stages: str, c: Context) -> list[str]:
+    if op.output.name in c.plan.kernels and not special(op):
+        return dsp.call(op, rest[0] if rest else None, name, c.at(y), stages, c)
     wide = c.wide(op.output)
     weight, weight_code = c.tables.const(op.weight)
     zero = op.input.qtype.zero_point
@@ -286,9 +297,9 @@ def _moves(op: ops.Reshape | ops.Transpose | ops.UpSample | ops.Pad | ops.Concat
     y_steps = steps_of(y.shape)
     if isinstance(op, ops.Concat):
         lines, offset = [], 0
-        for t in op.inputs:
+        for t, there in zip(op.inputs, in_place(op, c.plan), strict=True):
             walk = (t.shape, steps_of(t.shape), y_steps)
-            lines += move(op, c.at(t), c.at(y, offset), (code(t), code(y)), walk)
+            lines += [] if there else move(op, c.at(t), c.at(y, offset), (code(t), code(y)), walk)
             offset += t.shape[op.axis] * y_steps[op.axis]
         return lines
     x, types = op.input, (code(op.input), code(y))

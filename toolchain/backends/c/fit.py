@@ -19,6 +19,7 @@ def ram_bytes(graph: Graph, plan: Plan) -> dict[str, int]:
     """The parts of a model's static RAM by name."""
     return {
         "arena": plan.arena_bytes,
+        "scratch": plan.scratch_bytes,
         "inputs": sum(map(nbytes, graph.inputs)),
         "outputs": sum(map(nbytes, graph.outputs)),
         "states": sum(nbytes(s.input) for s in graph.states),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from toolchain.ir import Graph, State, Tensor
 from toolchain.ir.check import check_with_ranges
 from toolchain.layout import Function, copies, ctype, functions, nbytes, tensors
+from toolchain.packed import Dot, Rows
 from toolchain.passes.plan import Plan
 
+from . import dsp
 from .calls import Context, call, kernel
 from .names import field_name
 from .tables import Tables, number, rows
@@ -14,26 +16,35 @@ from .tables import Tables, number, rows
 SIGNATURE = "(const model_inputs *in, model_outputs *out)"
 
 
-def source(graph: Graph, plan: Plan, banner: str) -> tuple[str, Tables, tuple[str, ...]]:
-    """The text of model.c, its tables, and the kernel headers it includes."""
+def source(graph: Graph, plan: Plan, banner: str) -> tuple[dict[str, str], Tables, tuple[str, ...]]:
+    """The texts of model.c and of the assembly beside it, the tables, and the kernel files that they include."""
     tables = Tables(plan)
     context = Context(graph, plan, check_with_ranges(graph), tables)
     found = functions(graph, plan)
     bodies = [_function(f, context) for f in found]  # first: they ask for the tables
     headers = sorted(
-        {kernel(f.ops[0]) for f in found if f.ops} | ({"nn_move.h"} if graph.states or copies(graph) else set())
+        {kernel(f.ops[0], plan) for f in found if f.ops} | ({"nn_move.h"} if graph.states or copies(graph) else set())
     )
     parts = [
         banner,
         "\n".join(['#include "model_debug.h"', *(f'#include "kernels/{h}"' for h in headers)]),
         _memory(graph, plan),
+        dsp.declarations(context.dots.values(), context.rows, plan.scratch_bytes) if plan.kernels else "",
         _states(graph, tables),
         tables.text(),
         *bodies,
         _run(found),
         _debug(graph, plan, found),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n", tables, tuple(headers)
+    texts = {"model.c": "\n\n".join(filter(None, parts)) + "\n"}
+    assembled: list[Dot | Rows] = [
+        *context.dots.values(),
+        *(row for each in context.rows.values() for row in each.values()),
+    ]
+    if assembled:
+        texts["model_dsp.S"] = dsp.assembly(assembled, banner)
+        headers.append(dsp.SOURCE)
+    return texts, tables, tuple(headers)
 
 
 def _memory(graph: Graph, plan: Plan) -> str:
@@ -49,7 +60,9 @@ def waiting(graph: Graph, plan: Plan) -> tuple[State, ...]:
     """States that become another state's value: copied aside first, for that one may have changed by then."""
     names = {s.input.name for s in graph.states}
     return tuple(
-        s for s in graph.states if plan.place(s.output.name) in names and plan.place(s.output.name) != s.input.name
+        s
+        for s in graph.states
+        if plan.place(s.output.name)[0] in names and plan.place(s.output.name) != plan.place(s.input.name)
     )
 
 
@@ -90,7 +103,7 @@ def _finish(c: Context) -> list[str]:
         lines += _copy(s.input, c.at(s.output), f"model_next_states.{field_name(s.input.name)}")
     for s in c.graph.states:
         name = field_name(s.input.name)
-        if s not in aside and c.plan.place(s.output.name) != s.input.name:
+        if s not in aside and c.plan.place(s.output.name) != c.plan.place(s.input.name):
             lines += _copy(s.input, c.at(s.output), f"model_states.{name}")
     for s in aside:
         lines += _copy(

@@ -101,6 +101,23 @@ def joined_offset(s: Steps) -> Steps:
     return joined if joined.fits(32 if s.fits(32) else 64) else s
 
 
+def is_short(text: str) -> bool:
+    """Whether the first of these stages, as C text, is a requantize by nn_tflm_short, which takes twice the accumulator."""
+    return text.startswith("(nn_stages){.first = {.kind = NN_REQUANTIZE, .requantize = {.rounding = NN_TFLM_SHORT,")
+
+
+def short_tflm(s: Steps) -> bool:
+    """What nn_tflm_short needs: no left shift, a right shift of 1 to 30, and room to double the accumulator."""
+    room = all(low >= -(1 << 30) and high < 1 << 30 for low, high in s.given)
+    return room and min(s.shift) >= 32 and max(s.shift) <= 61
+
+
+def saturated(low: int, high: int) -> int:
+    """n where the clamp is to a signed number of n bits, for the n that nn_clamp has; else 0."""
+    n = (high + 1).bit_length()
+    return n if n in (2, 3, 4, 5, 6, 7, 8, 16) and (low, high) == (-(1 << (n - 1)), (1 << (n - 1)) - 1) else 0
+
+
 def _rounded(op: ops.Requantize, s: Steps) -> list[int]:
     """The results at both ends of each channel, before output offset and clamp; between them the rest lie."""
     if s.rounding is Rounding.TFLM:
@@ -129,8 +146,11 @@ def requantize_args(op: ops.Requantize, given: Range, name: str, tables: Tables)
     narrow = all(INT32[0] <= v <= INT32[1] for v in (lo, hi, min(raw), max(raw), s.output_offset))
     narrow = narrow and low <= INT32[1] and high >= INT32[0]
     floor, ceiling = INT32 if narrow else INT64
+    rounding = KERNEL_ROUNDINGS[s.rounding]
+    if op.rounding is Rounding.TFLM and narrow and short_tflm(s):
+        rounding, s = "NN_TFLM_SHORT", replace(s, shift=tuple(k - 31 for k in s.shift))
     text = fields(
-        rounding=KERNEL_ROUNDINGS[s.rounding],
+        rounding=rounding,
         multiplier=tables.param(f"{name}_multiplier", [wrapped(m, wide) for m in s.multiplier]),
         offset=tables.param(f"{name}_offset", [wrapped(o, wide) for o in s.offset]),
         shift=tables.param(f"{name}_shift", s.shift),
@@ -139,6 +159,7 @@ def requantize_args(op: ops.Requantize, given: Range, name: str, tables: Tables)
         max=min(high, ceiling) if hi > high else ceiling,
         wide=int(wide),
         wide_result=int(not narrow),
+        saturate=saturated(low, high) if lo < low or hi > high else 0,
     )
     return text, "NN_EACH" in text
 

@@ -96,6 +96,7 @@ KERNELS = {
     "NnTranspose": "nn_transpose",
     "NnReshape": "nn_reshape",
     "NnArgMax": "nn_argmax",
+    "NnSlice": "nn_slice",
 }  # hls4ml's name of a layer of ours -> its function in firmware_templates/hls/nnet_utils/nn_kernels.h
 
 

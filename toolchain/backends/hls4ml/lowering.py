@@ -100,8 +100,7 @@ def _lower(b: Builder, graph: Graph, op: ops.Op, args: list[Value]) -> Value:
         case ops.ArgMax():
             return stages.argmax(b, op, x)
         case ops.Slice():
-            what = "takes a part of a tensor, which has no kernel in a circuit"
-            raise UnsupportedError(where(op), what, "use a board whose back end is 'c'")
+            return moves.part(b, op, x)
         case ops.Softmax():
             error = no_circuit(op)
             assert error is not None

@@ -119,6 +119,17 @@ def transpose(b: Builder, op: ops.Transpose, x: Value) -> Value:
     return b.add("NnTranspose", [x], op.output.shape, x.type, numbers=numbers)
 
 
+def part(b: Builder, op: ops.Slice, x: Value) -> Value:
+    """From `first` on every so manieth row, column and channel."""
+    out = hwc(op.output.shape)
+    missing = 3 - len(op.begin)
+    first, every_so = (0,) * missing + op.begin, (1,) * missing + op.strides
+    numbers = _image(x.shape)
+    for axis, size, begin, stride in zip(("height", "width", "channels"), out, first, every_so, strict=True):
+        numbers |= {f"out_{axis}": size, f"first_{axis}": begin, f"stride_{axis}": stride}
+    return b.add("NnSlice", [x], op.output.shape, x.type, numbers=numbers)
+
+
 def repeat(b: Builder, x: Value, shape: tuple[int, ...], what: str = "") -> Value:
     """Each element next to itself, along every axis as often as it goes into `shape`: nearest neighbours, and broadcasting."""
     out_h, out_w, out_c = hwc(shape)

@@ -1,7 +1,8 @@
 """Kernels for special cases, which go before the general kernel of an op.
 
 A new one is one file in firmware_templates/c/kernels, whose function takes the arguments of the general kernel, and one
-line here: the name of file and function, and which ops it computes. The first that fits is taken.
+line here: the name of file and function, and which ops it computes. The first that fits is taken. Its order of reads and
+writes is its own, so its output never lies over its input until toolchain/overlap.py knows that order.
 """
 
 from __future__ import annotations

@@ -1,0 +1,264 @@
+/* Depthwise convolutions with 3 by 3 windows on Cortex-M cores with the DSP extension. Four channels at a time are taken apart
+ * into planes of int16, padding included; then two neighbouring outputs come from aligned words X = (s0, s1), N = (s2, s3) and, for
+ * each row of a window, two words of weights (w0, w1), (w1, w2): twelve SMLAD and its half forms for eighteen products, nothing
+ * shifted. At stride 2 the second output's words are the next ones. */
+#ifndef NN_DSP_DEPTHWISE_H
+#define NN_DSP_DEPTHWISE_H
+#include "nn_stages.h"
+
+typedef struct {
+    int32_t in_h, in_w, out_h, out_w, channels, stride, top, left;
+    int32_t strip; /* rows of the output made of one filling of the planes */
+    int32_t pitch; /* elements from a row of a plane to the next, even */
+    int32_t zero_point;
+    int x_signed;
+    uint32_t shifts; /* where weights and bias are doubled for nn_tflm_short: bit n for a channel that shifts right by n; else 0 */
+} nn_dsp_depthwise_shape;
+
+#ifdef __ARM_FEATURE_DSP
+#define NN_DSP_MAC(name, op)                                                                                     \
+    NN_INLINE uint32_t name(uint32_t a, uint32_t b, uint32_t sum) {                                              \
+        __asm__(op " %0, %1, %2, %3" : "=r"(sum) : "r"(a), "r"(b), "r"(sum));                                    \
+        return sum;                                                                                              \
+    }
+NN_DSP_MAC(nn_dsp_both, "smlad")
+NN_DSP_MAC(nn_dsp_low_high, "smlabt")
+NN_DSP_MAC(nn_dsp_high_low, "smlatb")
+#else
+NN_INLINE uint32_t nn_dsp_product(uint32_t a, uint32_t b) { return (uint32_t)((int32_t)(int16_t)a * (int32_t)(int16_t)b); }
+NN_INLINE uint32_t nn_dsp_low_high(uint32_t a, uint32_t b, uint32_t sum) { return sum + nn_dsp_product(a, b >> 16); }
+NN_INLINE uint32_t nn_dsp_high_low(uint32_t a, uint32_t b, uint32_t sum) { return sum + nn_dsp_product(a >> 16, b); }
+NN_INLINE uint32_t nn_dsp_both(uint32_t a, uint32_t b, uint32_t sum) {
+    return sum + nn_dsp_product(a, b) + nn_dsp_product(a >> 16, b >> 16);
+}
+#endif
+
+/* All outputs of one channel in a strip of rows by a function of nn_dsp.S: `right` says which, `end` is behind the last row of y. */
+typedef void nn_dsp_rows(const nn_s16 *plane, nn_s8 *y, const nn_u32 *taps, const nn_s8 *end, int32_t right);
+
+/* Bytes 0 and 2 of a word as halfwords, bytes 1 and 3, and the low or high halves of two words side by side. */
+NN_INLINE uint32_t nn_dsp_even(uint32_t word, int is_signed) {
+#ifdef __ARM_FEATURE_DSP
+    if (is_signed) {
+        __asm__("sxtb16 %0, %1" : "=r"(word) : "r"(word));
+    } else {
+        __asm__("uxtb16 %0, %1" : "=r"(word) : "r"(word));
+    }
+    return word;
+#else
+    const uint32_t low = is_signed ? (uint32_t)(int8_t)word : word & 0xFFu;
+    const uint32_t high = is_signed ? (uint32_t)(int8_t)(word >> 16) : word >> 16 & 0xFFu;
+    return (low & 0xFFFFu) | high << 16;
+#endif
+}
+NN_INLINE uint32_t nn_dsp_odd(uint32_t word, int is_signed) {
+#ifdef __ARM_FEATURE_DSP
+    if (is_signed) {
+        __asm__("sxtb16 %0, %1, ror #8" : "=r"(word) : "r"(word));
+    } else {
+        __asm__("uxtb16 %0, %1, ror #8" : "=r"(word) : "r"(word));
+    }
+    return word;
+#else
+    return nn_dsp_even(word >> 8, is_signed);
+#endif
+}
+NN_INLINE uint32_t nn_dsp_lows(uint32_t a, uint32_t b) {
+#ifdef __ARM_FEATURE_DSP
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(a) : "r"(a), "r"(b));
+    return a;
+#else
+    return (a & 0xFFFFu) | b << 16;
+#endif
+}
+NN_INLINE uint32_t nn_dsp_highs(uint32_t a, uint32_t b) {
+#ifdef __ARM_FEATURE_DSP
+    __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(b) : "r"(b), "r"(a));
+    return b;
+#else
+    return (b & 0xFFFF0000u) | a >> 16;
+#endif
+}
+
+/* n channels of a pixel as the bytes of a word. */
+NN_INLINE uint32_t nn_dsp_pixel(const nn_u8 *x, int32_t n) {
+    uint32_t word = 0;
+    if (n == 4) {
+        __builtin_memcpy(&word, x, 4);
+        return word;
+    }
+    for (int32_t k = 0; k < n; k++) {
+        word |= (uint32_t)x[k] << (8 * k);
+    }
+    return word;
+}
+
+/* Two pixels, a and b, as columns j and j + 1 of four planes. */
+NN_INLINE void nn_dsp_split(nn_s16 *to, int32_t plane, uint32_t a, uint32_t b, int x_signed) {
+    const uint32_t low = nn_dsp_lows(a, b), high = nn_dsp_highs(a, b);
+    *(nn_u32 *)(void *)to = nn_dsp_even(low, x_signed);
+    *(nn_u32 *)(void *)(to + plane) = nn_dsp_odd(low, x_signed);
+    *(nn_u32 *)(void *)(to + 2 * plane) = nn_dsp_even(high, x_signed);
+    *(nn_u32 *)(void *)(to + 3 * plane) = nn_dsp_odd(high, x_signed);
+}
+
+/* Columns j and j + 1 of a row of planes, of which one or both are outside the input: there every byte is the zero point. */
+NN_INLINE void nn_dsp_edge(nn_s16 *to, int32_t plane, const nn_u8 *row, int32_t j, int32_t n, nn_dsp_depthwise_shape s) {
+    const uint32_t zero = (uint32_t)(uint8_t)s.zero_point * 0x01010101u;
+    const int32_t v = j - s.left;
+    const uint32_t a = v >= 0 && v < s.in_w ? nn_dsp_pixel(row + v * s.channels, n) : zero;
+    const uint32_t b = v + 1 >= 0 && v + 1 < s.in_w ? nn_dsp_pixel(row + (v + 1) * s.channels, n) : zero;
+    nn_dsp_split(to + j, plane, a, b, s.x_signed);
+}
+
+/* Row h of the input, channels c to c + n - 1, as a row of four planes. */
+NN_INLINE void nn_dsp_planes(nn_s16 *to, int32_t plane, const nn_u8 *x, int32_t h, int32_t c, int32_t n, nn_dsp_depthwise_shape s) {
+    if (h < 0 || h >= s.in_h) {
+        const uint32_t zero = ((uint32_t)s.zero_point & 0xFFFFu) * 0x00010001u;
+        for (int32_t j = 0; j < s.pitch; j += 2) {
+            *(nn_u32 *)(void *)(to + j) = zero;
+            *(nn_u32 *)(void *)(to + plane + j) = zero;
+            *(nn_u32 *)(void *)(to + 2 * plane + j) = zero;
+            *(nn_u32 *)(void *)(to + 3 * plane + j) = zero;
+        }
+        return;
+    }
+    const nn_u8 *row = x + h * s.in_w * s.channels + c;
+    const int32_t first = (s.left + 1) / 2 * 2; /* of the first pair that is inside */
+    const int32_t inside = s.in_w - (first - s.left), room = s.pitch - first;
+    const int32_t pairs = (inside < room ? inside : room) > 0 ? (inside < room ? inside : room) / 2 : 0;
+    const int32_t before = first < s.pitch ? first : s.pitch;
+    NN_UNROLL
+    for (int32_t j = 0; j < before; j += 2) {
+        nn_dsp_edge(to, plane, row, j, n, s);
+    }
+    const nn_u8 *from = row + (first - s.left) * s.channels;
+    nn_s16 *at = to + first;
+    for (int32_t k = 0; k < pairs; k++) {
+        nn_dsp_split(at, plane, nn_dsp_pixel(from, n), nn_dsp_pixel(from + s.channels, n), s.x_signed);
+        from += 2 * s.channels;
+        at += 2;
+    }
+    NN_UNROLL
+    for (int32_t j = first + 2 * pairs; j < s.pitch; j += 2) {
+        nn_dsp_edge(to, plane, row, j, n, s);
+    }
+}
+
+/* From the sum to memory. Where `right` is not 0 the sum is twice the sum, and a shift known here makes of TensorFlow Lite Micro's
+ * rounding three instructions: half and output offset come in with the product (SMMLAR), the sign, and a shift that saturates. */
+NN_INLINE void nn_dsp_depthwise_put(void *y, int32_t at, int32_t sum, int32_t right, nn_stages own) {
+#ifdef __ARM_FEATURE_DSP
+    if (right != 0 && own.first.requantize.saturate == 8 && own.second.kind == NN_KEEP) {
+        const int32_t offset = (int32_t)(((uint32_t)1 << right >> 1) + ((uint32_t)own.first.requantize.output_offset << right));
+        int32_t d;
+        __asm__("smmlar %0, %1, %2, %3" : "=r"(d) : "r"(sum), "r"((int32_t)own.first.requantize.multiplier.value), "r"(offset));
+        d += sum >> 31;
+        __asm__("ssat %0, #8, %1, asr %2" : "=r"(d) : "r"(d), "I"(right) : "cc");
+        nn_store(y, (size_t)at, d, own.type);
+        return;
+    }
+#endif
+    if (right != 0) {
+        nn_put_twice(y, (size_t)at, sum, 0, own);
+    } else {
+        nn_put(y, (size_t)at, sum, 0, own);
+    }
+}
+
+/* All outputs of one channel in a strip of rows; w: (w0, w1), (w1, w2) for each row of the window. */
+NN_INLINE void nn_dsp_channel(const nn_s16 *plane, const nn_u32 *w, int32_t bias, void *y, int32_t at, int32_t rows, int32_t c,
+                              int32_t right, nn_dsp_depthwise_shape s, nn_stages stages) {
+    const nn_stages own = nn_stages_at(stages, (size_t)c);
+    const uint32_t a01 = w[0], a12 = w[1], b01 = w[2], b12 = w[3], c01 = w[4], c12 = w[5];
+    for (int32_t oh = 0; oh < rows; oh++) {
+        const nn_s16 *from = plane + oh * s.stride * s.pitch;
+        for (int32_t ow = 0; ow < s.out_w; ow += 2) {
+            uint32_t first = (uint32_t)bias, second = (uint32_t)bias;
+#define NN_DSP_WINDOW_ROW(row, w01, w12)                                                            \
+    {                                                                                               \
+        const nn_u32 *words = (const nn_u32 *)(const void *)(from + (row)*s.pitch);                 \
+        const uint32_t x0 = words[0], x1 = words[1];                                                \
+        first = nn_dsp_low_high(x1, w12, nn_dsp_both(x0, w01, first));                              \
+        if (s.stride == 1) {                                                                        \
+            second = nn_dsp_both(x1, w12, nn_dsp_high_low(x0, w01, second));                        \
+        } else {                                                                                    \
+            second = nn_dsp_low_high(words[2], w12, nn_dsp_both(x1, w01, second));                  \
+        }                                                                                           \
+    }
+            NN_DSP_WINDOW_ROW(0, a01, a12)
+            NN_DSP_WINDOW_ROW(1, b01, b12)
+            NN_DSP_WINDOW_ROW(2, c01, c12)
+#undef NN_DSP_WINDOW_ROW
+            nn_dsp_depthwise_put(y, at, (int32_t)first, right, own);
+            if (s.out_w % 2 == 0 || ow + 1 < s.out_w) {
+                nn_dsp_depthwise_put(y, at + s.channels, (int32_t)second, right, own);
+                at += s.channels;
+            }
+            at += s.channels;
+            from += 2 * s.stride;
+        }
+    }
+}
+
+/* One channel by nn_dsp.S. */
+NN_INLINE void nn_dsp_channel_rows(const nn_s16 *plane, const nn_u32 *w, int32_t bias, void *y, int32_t at, int32_t rows, int32_t c,
+                                   int32_t right, nn_dsp_depthwise_shape s, nn_stages stages, nn_dsp_rows *all) {
+    const uint32_t offset = (uint32_t)stages.first.requantize.output_offset;
+    nn_s8 *to = (nn_s8 *)y + at;
+    nn_u32 taps[9];
+    for (int32_t k = 0; k < 6; k++) {
+        taps[k] = w[k];
+    }
+    taps[6] = (uint32_t)nn_get(stages.first.requantize.multiplier, (size_t)c);
+    taps[7] = ((uint32_t)1 << right >> 1) + (offset << right);
+    taps[8] = (uint32_t)bias;
+    all(plane, to, taps, to + rows * s.out_w * s.channels, right);
+}
+
+/* `all` is 0 where there is no function in nn_dsp.S for this shape. */
+NN_INLINE void nn_depthwise_dsp(const void *x, const nn_u32 *w, nn_param bias, void *y, nn_dsp_depthwise_shape s, nn_stages stages,
+                                nn_s16 *planes, nn_dsp_rows *all) {
+    const int32_t plane = ((s.strip - 1) * s.stride + 3) * s.pitch;
+    for (int32_t first = 0; first < s.out_h; first += s.strip) {
+        const int32_t rows = s.out_h - first < s.strip ? s.out_h - first : s.strip;
+        for (int32_t c = 0; c < s.channels; c += 4) {
+            const int32_t n = s.channels % 4 == 0 || s.channels - c >= 4 ? 4 : s.channels - c;
+            for (int32_t i = 0; i < (rows - 1) * s.stride + 3; i++) {
+                nn_dsp_planes(planes + i * s.pitch, plane, (const nn_u8 *)x, first * s.stride - s.top + i, c, n, s);
+            }
+            for (int32_t k = 0; k < n; k++) {
+                const int32_t at = first * s.out_w * s.channels + c + k, start = (int32_t)nn_get(bias, (size_t)(c + k));
+                const nn_u32 *words = w + 6 * (c + k);
+                const nn_s16 *from = planes + k * plane;
+                if (s.shifts == 0) {
+                    nn_dsp_channel(from, words, start, y, at, rows, c + k, 0, s, stages);
+                    continue;
+                }
+                const int32_t right = (int32_t)nn_get(stages.first.requantize.shift, (size_t)(c + k));
+                if (all != 0) {
+                    nn_dsp_channel_rows(from, words, start, y, at, rows, c + k, right, s, stages, all);
+                    continue;
+                }
+#define NN_DSP_SHIFT(n)                                                                \
+    if ((s.shifts >> (n) & 1u) != 0 && right == (n)) {                                 \
+        nn_dsp_channel(from, words, start, y, at, rows, c + k, n, s, stages);          \
+    }
+                NN_DSP_SHIFT(1)
+                NN_DSP_SHIFT(2)
+                NN_DSP_SHIFT(3)
+                NN_DSP_SHIFT(4)
+                NN_DSP_SHIFT(5)
+                NN_DSP_SHIFT(6)
+                NN_DSP_SHIFT(7)
+                NN_DSP_SHIFT(8)
+                NN_DSP_SHIFT(9)
+                NN_DSP_SHIFT(10)
+                NN_DSP_SHIFT(11)
+                NN_DSP_SHIFT(12)
+#undef NN_DSP_SHIFT
+            }
+        }
+    }
+}
+#endif

@@ -1,0 +1,215 @@
+"""Kernels for cores with the DSP extension: packed rows against the reference, their bounds, and what they cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from tests.graphs import inputs_for
+from tests.hls import joined, split
+from toolchain import boards, flow, packed, passes
+from toolchain.errors import MissingToolError
+from toolchain.ir import Graph, QType, Tensor
+from toolchain.ir.builder import GraphBuilder
+from toolchain.ir.ops import Rounding
+
+BOARDS = ("unicorn_m4", "qemu_mps2_an500", "qemu_mps2_an505")  # M4, M7, M33
+STEP = Fraction(1, 16)
+
+
+def requantized(b: GraphBuilder, acc: Tensor, rng: np.random.Generator) -> Tensor:
+    """Sums through any rounding, among them TensorFlow Lite Micro's, with one multiplier or one for each channel."""
+    n = acc.channels
+    lo, hi = b.range(acc).whole
+    bits = max(-lo, hi, 1).bit_length()
+    q = QType(8, bool(rng.integers(2)), STEP)
+    rounding = list(Rounding)[rng.integers(len(Rounding))]
+    size = n if rng.integers(2) else 1
+    if rounding is Rounding.TFLM:
+        m = rng.integers(1 << 30, (1 << 31) - 1, size).tolist()
+        shift = rng.integers(31 + max(bits - 9, 0), 31 + max(bits - 6, 2), size).tolist()
+        return b.requantize(acc, q, m, [0] * size, shift, rounding, "y", (q.min, q.max), int(rng.integers(-3, 4)))
+    m = rng.integers(-(1 << 12), 1 << 12, size).tolist()
+    shift = [12 + max(bits - 8, 0)] * size
+    return b.requantize(acc, q, m, rng.integers(-99, 99, size).tolist(), shift, rounding, "y", (q.min, q.max), 0)
+
+
+def layer(seed: int) -> Graph:
+    """A dense layer or a convolution with odd sizes, one channel, large windows, strides, paddings and zero points by turns."""
+    rng = np.random.default_rng(seed)
+    b = GraphBuilder(f"layer_{seed}")
+    kind = ("dense", "positions", "conv1d", "conv2d", "depthwise", "conv2d", "depthwise", "point")[seed % 8]
+    bits = int(rng.choice([2, 4, 7, 8, 8, 8]))
+    q = QType(bits, bool(rng.integers(2)), STEP, zero_point=0)
+    q = replace(q, zero_point=int(rng.integers(q.min, q.max + 1)) if rng.integers(2) else 0)
+    c, out = int(rng.choice([1, 2, 3, 4, 5, 8, 16])), int(rng.choice([1, 2, 3, 4, 6, 8, 9, 16]))
+    high, wide = int(rng.integers(1, 8)), int(rng.integers(1, 12))
+    window = [int(min(rng.choice([1, 2, 3, 3, 5, 7]), n + 2)) for n in (high, wide)]
+    strides = [int(rng.choice([1, 1, 2, 3])) for _ in range(2)]
+    pads = tuple((int(rng.integers(0, k)), int(rng.integers(0, k))) for k in window)
+    pads = tuple((a, z + max(k - n - a - z, 0)) for (a, z), k, n in zip(pads, window, (high, wide), strict=True))
+
+    def const(name: str, *shape: int, most: int = 127) -> object:
+        values = np.clip(np.round(rng.normal(0, most / 3, shape)), -most, most).astype(int)
+        return b.const(name, values)
+
+    bias = b.const("bias", rng.integers(-3000, 3000, out), STEP) if rng.integers(2) else None
+    match kind:
+        case "dense":
+            x = b.input("x", (int(rng.integers(1, 70)),), q)
+            acc = b.dense(x, const("w", out, x.channels), bias, "acc")  # type: ignore[arg-type]
+        case "positions":
+            x = b.input("x", (int(rng.integers(2, 20)), c), q)
+            acc = b.dense(x, const("w", out, c), bias, "acc")  # type: ignore[arg-type]
+        case "conv1d":
+            x = b.input("x", (wide, c), q)
+            acc = b.conv1d(x, const("w", out, window[1], c), bias, "acc", strides[1:], (1,), pads[1:])  # type: ignore[arg-type]
+        case "depthwise":
+            x = b.input("x", (high, wide, c), q)
+            stride, pads = (
+                int(rng.integers(1, 3)),
+                tuple((int(rng.integers(0, 3)), int(rng.integers(0, 3))) for _ in "hw"),
+            )
+            pads = tuple((a, z + max(3 - n - a - z, 0)) for (a, z), n in zip(pads, (high, wide), strict=True))
+            bias = None if bias is None or out != c else bias
+            acc = b.depthwise_conv2d(x, const("w", 3, 3, c), bias, "acc", (stride, stride), (1, 1), pads)  # type: ignore[arg-type]
+        case "point":
+            x = b.input("x", (high, wide, c), q)
+            acc = b.conv2d(x, const("w", out, 1, 1, c), bias, "acc", (1, 1), (1, 1), ((0, 0), (0, 0)))  # type: ignore[arg-type]
+        case _:
+            x = b.input("x", (high, wide, c), q)
+            acc = b.conv2d(x, const("w", out, *window, c), bias, "acc", strides, (1, 1), pads)  # type: ignore[arg-type]
+    b.output(requantized(b, acc, rng))
+    return b.graph()
+
+
+def forced(graph: Graph, board: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Graph, passes.Plan]:
+    """The plan with the packed kernel wherever its bounds hold, however few products there are."""
+    monkeypatch.setattr(passes.kernels, "GENERAL", 1e9)
+    return passes.run(graph, boards.load(board))
+
+
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("first", range(0, 96, 24))
+def test_random_layers_equal_simulate(board: str, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [layer(seed) for seed in range(first, first + 24)]
+    graph = joined(parts)
+    samples = split([inputs_for(part, 12, first) for part in parts])
+    plan = forced(graph, board, monkeypatch)
+    assert len(plan[1].kernels) >= 22
+    monkeypatch.setattr(flow, "_plan", lambda *_: plan)
+    try:
+        found = flow.measure(graph, board, samples, runs=1)
+    except MissingToolError as error:
+        pytest.skip(str(error))
+    assert found.bit_exact, found.first_difference
+
+
+def test_the_bounds_are_where_the_arithmetic_breaks() -> None:
+    """The last sum that fits and the first that does not, in the arithmetic of the cores; a halfword that does not hold 256 a + b."""
+    for n, fits in ((516, True), (517, False)):
+        weight = np.array([[127] * n, [-127] * n])[:, None, :]
+        made = packed.Layer(weight, 1, 1, n, 1, 1, 1, 1, 1, 1, 0, 0, 1)
+        assert made.fits(128) is fits
+        x = np.full(n, -128)
+        s = int((256 * weight[0, 0] + weight[1, 0]) @ x)
+        low = int(weight[1, 0] @ x)
+        wrapped = (s - low + (1 << 31)) % (1 << 32) - (1 << 31)
+        assert (wrapped >> 8 == int(weight[0, 0] @ x)) is fits
+    assert not packed.Layer(np.array([[[-128]], [[-1]]]), 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1).fits(1)
+    assert packed.Layer(np.array([[[-128]], [[1]]]), 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1).fits(1)
+
+
+def test_where_the_bound_fails_the_general_kernel_is_used_and_right() -> None:
+    b = GraphBuilder("beyond")
+    x = b.input("x", (600,), QType(8, True, STEP))
+    acc = b.dense(x, b.const("w", np.full((3, 600), 127)), None, "acc")
+    b.output(b.requantize(acc, QType(8, True, STEP), [1], [0], [17], Rounding.HALF_EVEN, "y", (-128, 127), 0))
+    graph = b.graph()
+    _, plan = passes.run(graph, boards.load("unicorn_m4"))
+    assert dict(plan.kernels) == {}
+    assert flow.measure(graph, "unicorn_m4", inputs_for(graph, 12, 0), runs=1).bit_exact
+
+
+def test_packed_rows_hold_every_weight_once() -> None:
+    rng = np.random.default_rng(3)
+    weight = rng.integers(-127, 128, (6, 3, 5))
+    made = packed.Layer(weight, 9, 9, 5, 7, 9, 3, 1, 1, 1, 0, 0, 9)
+    halves = made.packed()
+    assert halves.shape == (2, 3, 3, 2, 2)
+    low = (halves + 128) % 256 - 128
+    high = (halves - low) // 256
+    rows = np.stack([high, low], axis=4)  # block, segment, pair, two rows, which of them, value of the pair
+    back = rows.transpose(0, 3, 4, 1, 2, 5).reshape(8, 3, 6)
+    assert_array_equal(back[:6, :, :5], weight)
+    assert not back[6:].any()
+    assert not back[:, :, 5:].any()
+
+
+@pytest.mark.parametrize("at", [0, 5, 31])
+def test_an_altered_bit_of_a_weight_is_seen(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    b = GraphBuilder("bits")
+    x = b.input("x", (16,), QType(8, True, STEP))
+    b.output(b.dense(x, b.const("w", np.arange(-64, 64).reshape(8, 16)), None, "acc"))
+    graph = b.graph()
+    samples = inputs_for(graph, 12, 0)
+    plan = forced(graph, "unicorn_m4", monkeypatch)
+    assert dict(plan[1].kernels) == {"acc": "dsp"}
+    monkeypatch.setattr(flow, "_plan", lambda *_: plan)
+    assert flow.measure(graph, "unicorn_m4", samples, runs=1).bit_exact
+    whole = packed.Layer.packed
+
+    def altered(self: packed.Layer) -> np.ndarray:
+        values = whole(self).copy()
+        values.flat[at] ^= 1
+        return values
+
+    monkeypatch.setattr(packed.Layer, "packed", altered)
+    assert not flow.measure(graph, "unicorn_m4", samples, runs=1).bit_exact
+
+
+# what they cost: instructions counted by the emulator, of whole inferences with one layer, TFLM's rounding by channel
+
+
+def known(kind: str) -> Graph:
+    rng = np.random.default_rng(0)
+    b = GraphBuilder(kind)
+    q = QType(8, True, STEP, zero_point=-5)
+    shape, rows, e = {"conv": ((32, 32, 16), (16, 3, 3, 16), 9), "pw": ((25, 5, 64), (64, 1, 1, 64), 8),
+                      "fc": ((640,), (128, 640), 10), "dw1": ((25, 5, 64), (3, 3, 64), 7), "dw2": ((48, 48, 8), (3, 3, 8), 7)}[kind]  # fmt: skip
+    n = rows[-1] if kind.startswith("dw") else rows[0]
+    x = b.input("x", shape, q)
+    w = b.const("w", np.clip(np.round(rng.normal(0, 35, rows)), -127, 127).astype(int))
+    pad = (0, 0) if kind == "pw" else (0, 1) if kind == "dw2" else (1, 1)
+    if kind == "fc":
+        acc = b.dense(x, w, None, "acc")
+    elif kind.startswith("dw"):
+        stride = int(kind[-1])
+        acc = b.depthwise_conv2d(x, w, None, "acc", (stride, stride), (1, 1), (pad, pad))
+    else:
+        acc = b.conv2d(x, w, None, "acc", (1, 1), (1, 1), (pad, pad))
+    m = rng.integers(1 << 30, (1 << 31) - 1, n).tolist()
+    shift = (31 + rng.integers(e - 1, e + 2, n)).tolist()
+    y = QType(8, True, STEP, zero_point=-3)
+    b.output(b.requantize(acc, y, m, [0] * n, shift, Rounding.TFLM, "y", (-128, 127), -3))
+    return b.graph()
+
+
+MOST = {"conv": 1.05, "pw": 1.18, "fc": 1.12, "dw1": 2.16, "dw2": 2.57}  # instructions for a product
+
+
+@pytest.mark.parametrize("kind", MOST)
+def test_instructions_for_a_product(kind: str) -> None:
+    graph = known(kind)
+    try:
+        found = flow.measure(graph, "unicorn_m4", inputs_for(graph, 4, 1), runs=1)
+    except MissingToolError as error:
+        pytest.skip(str(error))
+    assert found.bit_exact, found.first_difference
+    if any("arm-none-eabi-gcc" in name for name in found.versions):
+        assert found.count_per_mac is not None
+        assert found.count_per_mac <= MOST[kind]

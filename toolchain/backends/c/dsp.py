@@ -1,0 +1,125 @@
+"""Calls of the kernels of nn_dsp.h, and model_dsp.S, which makes an inner loop for each shape that the model has.
+
+One rule: the bounds were checked by the pass that chose the kernel, and are asserted here again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from toolchain import packed
+from toolchain.ir import ops
+from toolchain.layout import ctype
+
+from .stages import is_short
+from .tables import fields, wrapped
+
+if TYPE_CHECKING:
+    from .calls import Context
+
+SOURCE = "nn_dsp.S"
+MOST_SHIFT = 12  # of NN_DSP_SHIFT
+
+
+def header(op: ops.Mac) -> str:
+    return "nn_dsp_depthwise.h" if isinstance(op, ops.DepthwiseConv2D) else "nn_dsp.h"
+
+
+def call(op: ops.Mac, first: ops.Op | None, name: str, y: str, stages: str, c: Context) -> list[str]:
+    """The statements that compute the op; `first` is the op whose stage comes first, `y` is where the result lies."""
+    if isinstance(op, ops.DepthwiseConv2D):
+        return _depthwise(op, first, name, y, stages, c)
+    layer = packed.layer(op)
+    q = op.input.qtype
+    assert layer is not None and layer.fits(max(-q.min, q.max)), op.output.name
+    weight = c.tables.array(f"packed_{op.weight.tensor.name}", "int16_t", layer.packed().ravel().tolist())
+    twice = 1 + is_short(stages)
+    start = _start(op, layer.weight.astype(object).sum(axis=(1, 2)), twice)
+    shape = fields(
+        in_h=layer.in_h, in_w=layer.in_w, in_c=layer.in_c, out_h=layer.out_h, out_w=layer.out_w, out_c=layer.rows,
+        k_h=layer.k_h, k_w=layer.k_w, stride_h=layer.stride_h, stride_w=layer.stride_w, top=layer.top, left=layer.left,
+        tile=layer.tile, pitch=layer.pitch, block=layer.block, zero_point=q.zero_point, x_signed=int(q.signed),
+        twice=twice - 1,
+    )  # fmt: skip
+    c.dots[layer.dot.name] = layer.dot
+    function = "nn_dense_dsp" if layer.alone else "nn_conv_dsp"
+    return [
+        f"{function}({c.at(op.input)}, {weight}, (nn_param){c.tables.param(f'{name}_bias', start)}, {y},",
+        f"    (nn_dsp_shape){shape},",
+        f"    {stages}, {layer.dot.name}, model_scratch);",
+    ]
+
+
+def _start(op: ops.Mac, sums: Iterable[int], times: int = 1) -> list[int]:
+    """What the sums start from: the bias, less what the zero point of x adds; or a multiple of it."""
+    zero, rows = op.input.qtype.zero_point, op.output.channels
+    bias = [0] * rows if op.bias is None else op.bias.array.tolist()
+    return [wrapped(times * (b - zero * int(s)), False) for b, s in zip(bias, sums, strict=True)]
+
+
+def _depthwise(op: ops.DepthwiseConv2D, first: ops.Op | None, name: str, y: str, stages: str, c: Context) -> list[str]:
+    form, q = packed.windows(op), op.input.qtype
+    assert form is not None, op.output.name
+    alone = stages.count(".kind") == 1
+    shifts = _shifts(first) if is_short(stages) and op.weight.tensor.qtype.bits <= 15 else 0
+    twice = 2 if shifts else 1
+    weight = c.tables.array(f"packed_{op.weight.tensor.name}", "uint32_t", form.packed(twice).ravel().tolist())
+    start = _start(op, form.weight.astype(object).sum(axis=(0, 1)), twice)
+    shape = fields(
+        in_h=form.in_h, in_w=form.in_w, out_h=form.out_h, out_w=form.out_w, channels=form.channels, stride=form.stride,
+        top=form.top, left=form.left, strip=form.strip, pitch=form.pitch, zero_point=q.zero_point, x_signed=int(q.signed),
+        shifts=shifts,
+    )  # fmt: skip
+    rows = _rows(form, first, op) if shifts and alone else {}
+    if rows:
+        c.rows[name] = rows
+    return [
+        f"nn_depthwise_dsp({c.at(op.input)}, {weight}, (nn_param){c.tables.param(f'{name}_bias', start)}, {y},",
+        f"    (nn_dsp_depthwise_shape){shape},",
+        f"    {stages}, model_scratch, {f'{name}_rows' if rows else 0});",
+    ]
+
+
+def _rows(form: packed.Windows, first: ops.Op | None, op: ops.DepthwiseConv2D) -> dict[int, packed.Rows]:
+    """By shift, the functions of nn_dsp.S that do it all; empty where one of them cannot."""
+    assert isinstance(first, ops.Requantize)
+    found = {shift - 31: packed.Rows(form, shift - 31) for shift in sorted(set(first.shift))}
+    whole = first.clamp == (-128, 127) and ctype(first.output.qtype) == "int8_t"
+    return found if whole and all(made.reaches for made in found.values()) else {}
+
+
+def _shifts(first: ops.Op | None) -> int:
+    """Bit n for each second shift of TensorFlow Lite Micro's, where the kernel has a case for each; else 0."""
+    assert isinstance(first, ops.Requantize)
+    found = {shift - 31 for shift in first.shift}
+    return sum(1 << n for n in found) if max(found) <= MOST_SHIFT else 0
+
+
+def declarations(dots: Iterable[packed.Dot], rows: Mapping[str, Mapping[int, packed.Rows]], scratch_bytes: int) -> str:
+    """What model.c says of the inner loops, and the memory that kernels use while they run."""
+    lines = []
+    if rows:
+        lines += ["#ifdef __ARM_FEATURE_DSP /* model_dsp.S */"]
+        made = dict.fromkeys(row.name for each in rows.values() for row in each.values())
+        lines += [f"void {name}(const nn_s16 *plane, nn_s8 *y, const nn_u32 *taps, const nn_s8 *end);" for name in made]
+        for name, each in rows.items():
+            lines += [
+                f"static void {name}_rows(const nn_s16 *plane, nn_s8 *y, const nn_u32 *taps, const nn_s8 *end, int32_t right) {{"
+            ]
+            lines += ["    switch (right) {"]
+            lines += [f"    case {shift}: {row.name}(plane, y, taps, end); break;" for shift, row in each.items()]
+            lines += ["    default: break;", "    }", "}"]
+        lines += ["#else", *(f"#define {name}_rows 0" for name in rows), "#endif"]
+    for dot in dots:
+        of, positions = (4, 2) if dot.form == "4X2" else (8, 1)
+        numbers = (of, positions, dot.pairs, dot.segments, dot.skip, dot.step)
+        lines.append(f"NN_DSP_DOT({dot.name}, {', '.join(map(str, numbers))})")
+    lines.append(f"static nn_s16 model_scratch[{-(-scratch_bytes // 2)}] NN_ALIGNED;")
+    return "\n".join(lines)
+
+
+def assembly(lines: Iterable[packed.Dot | packed.Rows], banner: str) -> str:
+    """model_dsp.S."""
+    head = [banner, "", f'#include "kernels/{SOURCE}"', "", "#ifdef __ARM_FEATURE_DSP"]
+    return "\n".join([*head, *dict.fromkeys(made.line for made in lines), "#endif", ""])

@@ -1,0 +1,266 @@
+"""Two rows of weights in one halfword, for cores that multiply two halfwords at once: the form, its bounds, its inner loops.
+
+Rule: a form is used only where its bounds hold for these very weights and inputs; firmware_templates/c/kernels/nn_dsp.S says
+why they suffice. Used by the pass that chooses kernels and by the C back end that writes the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from toolchain.ir import ops
+from toolchain.ir.types import Ints
+
+DSP_CORES = ("cortex-m4f", "cortex-m7", "cortex-m33")
+POSITIONS = 8  # of a row without a window beside it, made of one filling of `rows`
+MOST_UNROLLED = 32  # pairs of values in a straight line: 2 kilobytes of code
+MOST_STRAIGHT = 32  # pairs of all short runs: 2 kilobytes of code
+MOST_STEP = 4095  # bytes that an LDR reaches
+MOST_SKIP = 65535  # bytes that a MOVW holds
+PLANES_BYTES = 8192  # of four planes of a depthwise convolution: beyond it the rows that two strips share cost little
+CALL = 26  # instructions around an inner loop: call, save, clear, store, return
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A function of nn_dsp.S: `segments` runs of `pairs` pairs of values; `skip` bytes between runs, `step` to the next position."""
+
+    form: str  # 4X2: four rows at two positions; 8X1: eight rows at one
+    pairs: int
+    segments: int = 1
+    skip: int = 0
+    step: int = 4
+
+    @property
+    def loops(self) -> tuple[int, int, int]:
+        """(times, pairs in a straight line, pairs after them)."""
+        if self.pairs <= MOST_UNROLLED:
+            return 1, self.pairs, 0
+        times = -(-self.pairs // MOST_UNROLLED)
+        unroll = self.pairs // times
+        return times, unroll, self.pairs - times * unroll
+
+    @property
+    def straight(self) -> bool:
+        """Whether runs follow one another without a loop: short ones, whose loop would cost more than their products."""
+        return 1 < self.segments and self.segments * self.pairs <= MOST_STRAIGHT and self.skip <= MOST_STEP
+
+    @property
+    def name(self) -> str:
+        return f"nn_dsp_{self.form.lower()}_{self.pairs}_{self.segments}_{self.skip}_{self.step}"
+
+    @property
+    def line(self) -> str:
+        """The line of model_dsp.S that makes it."""
+        times, unroll, rest = self.loops
+        numbers = (times, unroll, rest, self.segments, self.skip, self.step, int(self.straight))
+        return f"    NN_DSP_DOT {self.name}, {self.form}, {', '.join(map(str, numbers))}"
+
+    @property
+    def instructions(self) -> int:
+        """Of one call, counted from the source."""
+        times, _, _ = self.loops
+        each = 14 if self.form == "4X2" else 17
+        loop = 2 * times + 1 + (2 if self.segments > 1 else 0) if times > 1 else 0
+        ends = 1 if self.straight else 4 if self.segments > 1 else 0
+        return CALL + self.segments * (each * self.pairs + loop + ends)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A dense layer or a convolution as nn_dsp.h takes it: two dimensions, one group."""
+
+    weight: Ints  # [rows, segments, run]
+    in_h: int
+    in_w: int
+    in_c: int
+    out_h: int
+    out_w: int
+    k_h: int
+    k_w: int
+    stride_h: int
+    stride_w: int
+    top: int
+    left: int
+    tile: int
+
+    @property
+    def rows(self) -> int:
+        return int(self.weight.shape[0])
+
+    @property
+    def alone(self) -> bool:
+        """One position: eight rows at once."""
+        return self.out_h == 1 and self.out_w == 1 and self.k_h == 1 and self.run == self.in_w * self.in_c
+
+    @property
+    def run(self) -> int:
+        return int(self.weight.shape[2])
+
+    @property
+    def block(self) -> int:
+        """Halfwords of packed weights for the rows of one call."""
+        return (4 if self.alone else 2) * self.k_h * 2 * self.pairs
+
+    @property
+    def pairs(self) -> int:
+        return -(-self.run // 2)
+
+    @property
+    def pitch(self) -> int:
+        """Elements from a widened row to the next: an even number, with what a second position reads behind the last."""
+        return (
+            -(-self.tile * self.stride_w * self.in_c // 2) * 2
+            + -(-max(self.run - self.stride_w * self.in_c, 0) // 2) * 2
+            + 2
+        )
+
+    @property
+    def scratch_bytes(self) -> int:
+        behind = self.stride_w * self.in_c + 2  # a tile of odd size: a second position that nobody stores
+        return 2 * (self.k_h * self.pitch + behind)
+
+    @property
+    def dot(self) -> Dot:
+        if self.alone:
+            return Dot("8X1", self.pairs)
+        skip = 2 * (self.pitch - 2 * self.pairs) if self.k_h > 1 else 0
+        return Dot("4X2", self.pairs, self.k_h, skip, 2 * self.stride_w * self.in_c)
+
+    def packed(self) -> Ints:
+        """[blocks, segments, pairs, rows of a block / 2, 2] halfwords, 256 * a + b: the order in which nn_dsp.S reads them."""
+        of = 8 if self.alone else 4
+        blocks = -(-self.rows // of)
+        whole = np.zeros((blocks * of, self.k_h, 2 * self.pairs), np.int64)
+        whole[: self.rows, :, : self.run] = self.weight
+        two = 256 * whole[0::2] + whole[1::2]
+        found: Ints = two.reshape(blocks, of // 2, self.k_h, self.pairs, 2).transpose(0, 2, 3, 1, 4)
+        return found
+
+    def fits(self, largest: int) -> bool:
+        """The static bounds, for inputs of at most this size: every halfword, the sum of every even row, what the code reaches."""
+        packed, even = self.packed(), self.weight[0::2]
+        sums = np.abs(even).sum(axis=(1, 2))
+        reach = self.dot.step - 4 <= MOST_STEP and 0 <= self.dot.skip <= MOST_SKIP
+        return reach and bool(packed.min() >= -(1 << 15) and packed.max() < 1 << 15 and sums.max() * largest < 1 << 23)
+
+
+def layer(op: ops.Mac) -> Layer | None:
+    """The op in this form, or None where it has none: groups, dilation, wide inputs or weights."""
+    x, w = op.input, op.weight.array
+    if x.qtype.bits > 8 or op.weight.tensor.qtype.bits > 8 or isinstance(op, ops.DepthwiseConv2D):
+        return None
+    if isinstance(op, ops.Dense):
+        positions = x.size // x.channels
+        if positions == 1:
+            return Layer(w[:, None, :], 1, 1, x.channels, 1, 1, 1, 1, 1, 1, 0, 0, 1)
+        return _wide(w[:, None, :], positions, x.channels)
+    if op.groups != 1 or any(d != 1 for d in op.dilation):
+        return None
+    in_h, in_w = _two(x.shape[:-1], 1)
+    out_h, out_w = _two(op.output.shape[:-1], 1)
+    k_h, k_w = _two(w.shape[1:-1], 1)
+    stride_h, stride_w = _two(op.strides, 1)
+    top, left = _two([before for before, _ in op.padding], 0)
+    weight = w.reshape(w.shape[0], k_h, k_w * x.channels)
+    if k_h == k_w == stride_h == stride_w == 1 and not any(v for pad in op.padding for v in pad):
+        return _wide(weight, in_h * in_w, x.channels)
+    return Layer(weight, in_h, in_w, x.channels, out_h, out_w, k_h, k_w, stride_h, stride_w, top, left, out_w)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A depthwise convolution with 3 by 3 windows as nn_dsp_depthwise.h takes it."""
+
+    weight: Ints  # [3, 3, channels]
+    in_h: int
+    in_w: int
+    out_h: int
+    out_w: int
+    stride: int
+    top: int
+    left: int
+
+    @property
+    def channels(self) -> int:
+        return int(self.weight.shape[2])
+
+    @property
+    def pitch(self) -> int:
+        """Elements of a row of a plane: what the last pair of outputs reads."""
+        return self.stride * (self.out_w + self.out_w % 2) + 2
+
+    def plane_bytes(self, strip: int) -> int:
+        return 2 * ((strip - 1) * self.stride + 3) * self.pitch
+
+    @property
+    def strip(self) -> int:
+        """Rows of the output made of one filling of four planes: as many as PLANES_BYTES hold, and one at least."""
+        return max((k for k in range(1, self.out_h + 1) if 4 * self.plane_bytes(k) <= PLANES_BYTES), default=1)
+
+    @property
+    def scratch_bytes(self) -> int:
+        return 4 * self.plane_bytes(self.strip)
+
+    def packed(self, times: int = 1) -> Ints:
+        """[channels, 3, 2] words: (w0, w1) and (w1, w2) of each row, the first in the low half; or a multiple of each weight."""
+        low, high = times * self.weight[:, 0:2], times * self.weight[:, 1:3]
+        words: Ints = ((low & 0xFFFF) | ((high & 0xFFFF) << 16)).transpose(2, 0, 1)
+        return words
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A function of nn_dsp.S for the rows of a depthwise convolution with TensorFlow Lite Micro's rounding by one shift."""
+
+    form: Windows
+    shift: int
+
+    @property
+    def loops(self) -> tuple[int, int]:
+        """(times, pairs of outputs in a straight line)."""
+        pairs = self.form.out_w // 2
+        unroll = next((u for u in (4, 3, 2) if pairs and pairs % u == 0), 1)
+        return pairs // unroll, unroll
+
+    @property
+    def name(self) -> str:
+        f = self.form
+        return f"nn_dsp_rows_{f.stride}_{self.shift}_{f.channels}_{f.pitch}_{f.out_w}"
+
+    @property
+    def line(self) -> str:
+        f = self.form
+        numbers = (f.stride, self.shift, f.channels, 2 * f.pitch, *self.loops, f.out_w % 2)
+        return f"    NN_DSP_DEPTHWISE {self.name}, {', '.join(map(str, numbers))}"
+
+    @property
+    def reaches(self) -> bool:
+        """Whether every offset is one that its instruction has."""
+        f, (times, unroll) = self.form, self.loops
+        load = 4 * f.pitch + 4 * f.stride * (unroll - 1) + 8  # LDRD: a multiple of 4 up to 1020
+        step = 2 * unroll * f.channels
+        return load <= 1020 and step <= 4095 and times * step <= 65535 and 1 <= self.shift <= 31
+
+
+def windows(op: ops.DepthwiseConv2D) -> Windows | None:
+    """The op in this form, or None where it has none. There is no bound but the accumulator's: a halfword holds any weight."""
+    x, w = op.input, op.weight.array
+    square = w.shape[:2] == (3, 3) and op.strides in ((1, 1), (2, 2)) and op.dilation == (1, 1)
+    if not square or w.shape[2] != x.channels or x.qtype.bits > 8 or op.weight.tensor.qtype.bits > 16:
+        return None
+    (in_h, in_w, _), (out_h, out_w, _) = x.shape, op.output.shape
+    return Windows(w, in_h, in_w, out_h, out_w, op.strides[0], op.padding[0][0], op.padding[1][0])
+
+
+def _two(values: Sequence[int], other: int) -> tuple[int, int]:
+    """Of one dimension or two, as two: one is two with a height of 1."""
+    return (values[0], values[1]) if len(values) > 1 else (other, values[0])
+
+
+def _wide(weight: Ints, positions: int, channels: int) -> Layer:
+    tile = min(positions, POSITIONS)
+    return Layer(weight, 1, positions, channels, 1, positions, 1, 1, 1, 1, 0, 0, tile)
