@@ -134,7 +134,7 @@ print(sorted({"tensorflow", "torch", "keras", "tf_keras", "qkeras", "onnx", "ser
 READ_BY = (
     "brevitas: live torch.nn.Module objects built with Brevitas; graph_text: .graph text files; "
     "qkeras: .h5 and .keras files, live keras.Model objects; "
-    "qonnx: .onnx files and live onnx.ModelProto objects (QONNX, QCDQ, QOp)"
+    "qonnx: .onnx files and live onnx.ModelProto objects (QONNX, QCDQ, QOp); tflite: .tflite files (int8, int16x8)"
 )
 REFUSED = {
     "an absent model": ("absent.h5: does not exist, must be a saved model", ["inspect", "absent.h5"]),

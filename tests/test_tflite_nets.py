@@ -44,8 +44,6 @@ class Net:
         y = self.data(shape)
         terms = int(np.prod(weights)) // out
         sw = np.float32(y.scale / x.scale / (60 * np.sqrt(terms))) * rng.uniform(0.5, 1.5, out).astype(np.float32)
-        if self.kind == "int16" and op == "FULLY_CONNECTED":
-            sw = sw[:1]
         weight = constant(rng.integers(-127, 128, weights), "int8", scale=sw.tolist(), axis=axis)
         wide = "int32" if self.kind == "int8" else "int64"
         bias = constant(rng.integers(-2000, 2000, out), wide, scale=(sw * np.float32(x.scale)).tolist())
@@ -173,6 +171,32 @@ def test_a_tensor_and_its_real_values_may_both_be_outputs(tmp_path: Path) -> Non
     real, stored = tflite_files.run(file, given)
     assert_array_equal(found["q"], stored.reshape(4, 4))
     assert_array_equal(inputs.dequantize(graph.outputs[0], found["y"]), real.reshape(4, 4))
+
+
+def test_shapes_that_the_model_computes_are_known_already(tmp_path: Path) -> None:
+    """As converters write Flatten where the batch was open: Shape, its first entry, Pack, Reshape."""
+    x, y = T((1, 2, 3, 4), "int8", 0.5, 7), T((1, 24), "int8", 0.5, 7)
+    shape, first, packed = T((4,), "int32"), T((), "int32"), T((2,), "int32")
+    cut = {"begin_mask": 0, "end_mask": 0, "ellipsis_mask": 0, "new_axis_mask": 0, "shrink_axis_mask": 1}
+    nodes = [
+        Node("SHAPE", [x], [shape], {"out_type": 2}),
+        Node("STRIDED_SLICE", [shape, constant([0]), constant([1]), constant([1])], [first], cut),
+        Node("PACK", [first, constant(24)], [packed], {"values_count": 2, "axis": 0}),
+        Node("RESHAPE", [x, packed], [y]),
+    ]
+    compare(tmp_path, model(nodes), np.random.default_rng(0).integers(-128, 128, (4, 1, 2, 3, 4)))
+
+
+@pytest.mark.parametrize(("op", "scale"), [("SOFTMAX", 1 / 32768), ("LOGISTIC", 1 / 32768), ("TANH", 1 / 32768)])
+def test_functions_of_16_bits_are_left_to_the_host_at_the_end(tmp_path: Path, op: str, scale: float) -> None:
+    x, a = T((1, 9), "int16", 2.0**-12), T((1, 9), "int16", 2.0**-11)
+    y, z = T((1, 9), "int16", scale), T((1, 9), "float32", name="y")
+    last = Node(op, [a], [y], {"beta": 1.0} if op == "SOFTMAX" else {})
+    graph = load(tmp_path, model([Node("RELU", [x], [a]), last, Node("DEQUANTIZE", [y], [z])]))
+    ((out,), (note,)) = graph.outputs, graph.notes
+    assert note.startswith(f"output y: {op.lower()} is left to the host; it holds what {op.lower()} reads (")
+    assert (out.name, out.qtype.bits, float(out.qtype.scales[0])) == ("y", 16, 2.0**-11)
+    compare(tmp_path, model([Node("RELU", [x], [a])]), np.random.default_rng(0).integers(-32768, 32768, (4, 1, 9)))
 
 
 def test_what_moves_integers_moves_them_whatever_their_scales(tmp_path: Path) -> None:

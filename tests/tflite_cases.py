@@ -109,8 +109,7 @@ def fully_connected(rng: Rng, kind: str = "int8") -> bytes:
     depth, out, rows = size(rng, 20), size(rng, 9), pick(rng, (1, 1, 3))
     kept = bool(rng.integers(2)) and rows > 1
     shapes = ((1, rows, depth), (1, rows, out)) if kept else ((rows, depth), (rows, out))
-    per_channel = kind == "int8" and bool(rng.integers(2))
-    tensors = product(rng, kind, (out, depth), 0, *shapes, per_channel, depth)
+    tensors = product(rng, kind, (out, depth), 0, *shapes, bool(rng.integers(2)), depth)
     return one_op("FULLY_CONNECTED", tensors[:3], tensors[3:], activation=pick(rng, ACTIVATIONS), keep_num_dims=kept)
 
 

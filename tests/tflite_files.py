@@ -59,6 +59,7 @@ OPERATORS: dict[str, tuple[int, int, Fields]] = {  # name -> builtin code, numbe
     "RESHAPE": (22, 17, _fields("new_shape:Vector")),
     "RESIZE_BILINEAR": (23, 15, _fields("-", "-", "align_corners:Bool", "half_pixel_centers:Bool")),
     "RESIZE_NEAREST_NEIGHBOR": (97, 74, _fields("align_corners:Bool", "half_pixel_centers:Bool")),
+    "SHAPE": (77, 55, _fields("out_type:Int8")),
     "SLICE": (65, 48, PLAIN),
     "SOFTMAX": (25, 9, _fields("beta:Float32")),
     "SPLIT": (49, 35, _fields("num_splits:Int32")),

@@ -14,9 +14,7 @@ import numpy.typing as npt
 
 from toolchain.errors import ToolchainError
 
-REREAD = (
-    16  # times its size that a file may be read in all: tables may share parts, but not to make a bomb of a small file
-)
+REREAD = 16  # times its size that a file may be read in all: parts may be shared, but no small file is a bomb
 AGAIN = "export or copy the model again"
 
 

@@ -76,8 +76,6 @@ def fully_connected(c: Context, node: Node) -> None:
         what = f"weights {list(weight.shape)} do not go with {list(x.shape)} in and {list(y.shape)} out"
         raise ToolchainError(node.where, what, AGAIN)
     scales = _scales(node, weight, out, 0)
-    if len(scales) > 1 and x.type == "int16":
-        raise UnsupportedError(node.where, "has a scale for each output of int16, must have one", "convert per tensor")
     factors = _factors(node, x, y, scales)
     name = clean(y.name)
     shape = (depth,) if rows == 1 else data.shape if data.shape[-1] == depth else (rows, depth)
