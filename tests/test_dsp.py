@@ -11,7 +11,8 @@ from numpy.testing import assert_array_equal
 
 from tests.graphs import inputs_for
 from tests.hls import joined, split
-from toolchain import boards, flow, packed, passes
+from tests.native import run_native
+from toolchain import boards, flow, packed, passes, reference
 from toolchain.errors import MissingToolError
 from toolchain.ir import Graph, QType, Tensor
 from toolchain.ir.builder import GraphBuilder
@@ -107,6 +108,20 @@ def test_random_layers_equal_simulate(board: str, first: int, monkeypatch: pytes
     except MissingToolError as error:
         pytest.skip(str(error))
     assert found.bit_exact, found.first_difference
+
+
+@pytest.mark.parametrize("first", [24])  # all 96 layers passed once; each 24 compile for half a minute
+def test_the_portable_form_stays_within_its_memory(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same model.c on this machine, under sanitizers: what is read and written of rows and planes, and every number."""
+    parts = [layer(seed) for seed in range(first, first + 24)]
+    graph = joined(parts)
+    plan = forced(graph, "unicorn_m4", monkeypatch)
+    samples = split([inputs_for(part, 12, first) for part in parts])
+    expected, _ = reference.simulate(graph, samples)
+    monkeypatch.setattr(passes, "run", lambda *_: plan)
+    got = run_native(graph, samples, sanitize=True)
+    for name, value in expected.items():
+        assert_array_equal(got[name], value, err_msg=name)
 
 
 def test_the_bounds_are_where_the_arithmetic_breaks() -> None:
