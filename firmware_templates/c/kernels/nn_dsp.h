@@ -4,6 +4,7 @@
  * x is the zero point. */
 #ifndef NN_DSP_H
 #define NN_DSP_H
+#include "nn_dsp_words.h"
 #include "nn_stages.h"
 
 typedef struct {
@@ -50,41 +51,32 @@ NN_INLINE void nn_dsp_sums(const nn_s16 *x, const nn_s16 *w, nn_s32 *sums, int32
     }
 #endif
 
+/* Four values of x as int16, wherever both lie. */
+NN_INLINE void nn_dsp_four(nn_s16 *to, const nn_u8 *from, int x_signed) {
+    uint32_t four;
+    __builtin_memcpy(&four, from, 4);
+    const uint32_t even = nn_dsp_even(four, x_signed), odd = nn_dsp_odd(four, x_signed);
+    const uint32_t low = nn_dsp_lows(even, odd), high = nn_dsp_highs(even, odd);
+    __builtin_memcpy(to, &low, 4);
+    __builtin_memcpy(to + 2, &high, 4);
+}
+
 /* n values of x as int16. */
 NN_INLINE void nn_dsp_widen(nn_s16 *to, const void *x, int32_t n, int x_signed) {
     const nn_u8 *from = (const nn_u8 *)x;
-#ifdef __ARM_FEATURE_DSP
-#define NN_DSP_FOUR(at)                                                                    \
-    {                                                                                      \
-        uint32_t four, even, odd;                                                          \
-        __builtin_memcpy(&four, from + (at), 4);                                           \
-        if (x_signed) {                                                                    \
-            __asm__("sxtb16 %0, %1" : "=r"(even) : "r"(four));                             \
-            __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(four));                      \
-        } else {                                                                           \
-            __asm__("uxtb16 %0, %1" : "=r"(even) : "r"(four));                             \
-            __asm__("uxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(four));                      \
-        }                                                                                  \
-        __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(four) : "r"(even), "r"(odd));           \
-        __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(odd) : "r"(odd), "r"(even));            \
-        __builtin_memcpy(to + (at), &four, 4);                                             \
-        __builtin_memcpy(to + (at) + 2, &odd, 4);                                          \
-    }
     for (; n >= 16; n -= 16) {
-        NN_DSP_FOUR(0)
-        NN_DSP_FOUR(4)
-        NN_DSP_FOUR(8)
-        NN_DSP_FOUR(12)
+        nn_dsp_four(to, from, x_signed);
+        nn_dsp_four(to + 4, from + 4, x_signed);
+        nn_dsp_four(to + 8, from + 8, x_signed);
+        nn_dsp_four(to + 12, from + 12, x_signed);
         from += 16;
         to += 16;
     }
     for (; n >= 4; n -= 4) {
-        NN_DSP_FOUR(0)
+        nn_dsp_four(to, from, x_signed);
         from += 4;
         to += 4;
     }
-#undef NN_DSP_FOUR
-#endif
     for (; n > 0; n--) {
         *to++ = x_signed ? (nn_s16)(nn_s8)*from : (nn_s16)*from;
         from++;
