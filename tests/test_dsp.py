@@ -12,9 +12,9 @@ from numpy.testing import assert_array_equal
 from tests.graphs import inputs_for
 from tests.hls import joined, split
 from tests.native import run_native
-from toolchain import boards, flow, packed, passes, reference
+from toolchain import boards, flow, packed, passes, reference, special_kernels
 from toolchain.errors import MissingToolError
-from toolchain.ir import Graph, QType, Tensor
+from toolchain.ir import Graph, QType, Tensor, ops
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.ops import Rounding
 
@@ -148,6 +148,15 @@ def test_where_the_bound_fails_the_general_kernel_is_used_and_right() -> None:
     _, plan = passes.run(graph, boards.load("unicorn_m4"))
     assert dict(plan.kernels) == {}
     assert flow.measure(graph, "unicorn_m4", inputs_for(graph, 12, 0), runs=1).bit_exact
+
+
+def test_a_special_kernel_goes_before_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nothing of this one is in model.c, where what is not used is a compiler's error."""
+    monkeypatch.setattr(special_kernels, "SPECIAL", (("nn_dense", lambda op: isinstance(op, ops.Dense)),))
+    graph = known("fc")
+    _, plan = passes.run(graph, boards.load("unicorn_m4"))
+    assert dict(plan.kernels) == {}
+    assert flow.measure(graph, "unicorn_m4", inputs_for(graph, 4, 0), runs=1).bit_exact
 
 
 def test_packed_rows_hold_every_weight_once() -> None:

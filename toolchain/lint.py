@@ -19,7 +19,7 @@ from toolchain.gates import LUT_MULTIPLIER
 from toolchain.ir import Graph, ops
 from toolchain.ir.ops import Mac, Op, inputs_of, where
 from toolchain.kernel_cost import strategy_used
-from toolchain.passes.plan import Hls, no_circuit
+from toolchain.passes.plan import Hls, no_circuit, unread
 
 if TYPE_CHECKING:
     from toolchain.boards import Board
@@ -161,8 +161,8 @@ def _tool(board: Board, hls: Hls) -> Iterator[Finding]:
 
 def _ends(graph: Graph, board: Board, hls: Hls) -> Iterator[Finding]:
     for tensor in graph.unread_inputs() if hls.stream else ():
-        what = "is read by no op, and a stream that nobody reads fills up and blocks the design"
-        yield Finding(f"input %{tensor.name}", ERROR, f"{what}; use --io parallel, or leave it out of the model")
+        error = unread(tensor)
+        yield Finding(error.where, ERROR, f"{error.what}; {error.try_}")
     refused = bitstream.refusal(graph, hls.stream) if estimate.fpga(board).top == "artix" else None
     if refused:
         yield Finding(f"graph {graph.name}", ERROR, f"{refused.what}{refused.try_ and f'; {refused.try_}'}")

@@ -18,8 +18,8 @@ from toolchain.errors import ToolchainError
 from toolchain.ir import Graph, Tensor, ops
 from toolchain.ir.ops import Op, inputs_of, where
 from toolchain.ir.types import Ints
-from toolchain.kernels import special
 from toolchain.layout import SIZES, chains, concat_starts, ctype, in_place, is_view, nbytes
+from toolchain.special_kernels import special
 
 if TYPE_CHECKING:
     from toolchain.passes.plan import Plan

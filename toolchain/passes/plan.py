@@ -13,6 +13,7 @@ from toolchain.errors import ToolchainError, UnsupportedError
 from toolchain.ir import ops
 
 if TYPE_CHECKING:
+    from toolchain.ir import Tensor
     from toolchain.ir.ops import Op
 
 NO_KERNEL = "has no kernel in a circuit: it is TensorFlow Lite Micro's integer arithmetic, which hls4ml has not"
@@ -24,6 +25,12 @@ STRATEGIES = ("Latency", "Resource", "distributed_arithmetic")
 def no_circuit(op: Op) -> UnsupportedError | None:
     """Why no HLS back end can build this op, for the linter and the back end alike."""
     return UnsupportedError(ops.where(op), NO_KERNEL, TRY_HOST) if isinstance(op, ops.Softmax) else None
+
+
+def unread(tensor: Tensor) -> UnsupportedError:
+    """Of an input that no op reads, in a circuit of streams: for the linter and the back end alike."""
+    what = "is read by no op, and a stream that nobody reads fills up and blocks the design"
+    return UnsupportedError(f"input %{tensor.name}", what, "use --io parallel, or leave it out of the model")
 
 
 @dataclass(frozen=True)

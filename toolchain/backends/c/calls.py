@@ -14,10 +14,10 @@ from toolchain.ir import Graph, Tensor, ops
 from toolchain.ir.geometry import pool_counts
 from toolchain.ir.ops import Op, where
 from toolchain.ir.ranges import Range
-from toolchain.kernels import special
 from toolchain.layout import SIZES, STAGES, Function, ctype, in_place
 from toolchain.packed import Dot, Rows
 from toolchain.passes.plan import Plan
+from toolchain.special_kernels import special
 
 from . import dsp
 from .names import field_name
@@ -139,8 +139,8 @@ def _stages(chain: Sequence[Op], name: str, y: Tensor, c: Context) -> tuple[str,
 
 
 def _mac(op: ops.Mac, rest: Sequence[Op], name: str, y: Tensor, stages: str, c: Context) -> list[str]:
-    if op.output.name in c.plan.kernels and not special(op):
-        return dsp.call(op, rest[0] if rest else None, name, c.at(y), stages, c)
+    if op.output.name in c.plan.kernels:
+        return dsp.call(op, rest, name, c.at(y), stages, c)
     wide = c.wide(op.output)
     weight, weight_code = c.tables.const(op.weight)
     zero = op.input.qtype.zero_point

@@ -5,14 +5,14 @@ One rule: the bounds were checked by the pass that chose the kernel, and are ass
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from toolchain import packed
 from toolchain.ir import ops
 from toolchain.layout import ctype
 
-from .stages import is_short
+from .stages import takes_twice
 from .tables import fields, wrapped
 
 if TYPE_CHECKING:
@@ -26,21 +26,21 @@ def header(op: ops.Mac) -> str:
     return "nn_dsp_depthwise.h" if isinstance(op, ops.DepthwiseConv2D) else "nn_dsp.h"
 
 
-def call(op: ops.Mac, first: ops.Op | None, name: str, y: str, stages: str, c: Context) -> list[str]:
-    """The statements that compute the op; `first` is the op whose stage comes first, `y` is where the result lies."""
+def call(op: ops.Mac, rest: Sequence[ops.Op], name: str, y: str, stages: str, c: Context) -> list[str]:
+    """The statements that compute the op; `rest` are the ops that `stages` do, `y` is where the result lies."""
+    short = bool(rest) and takes_twice(rest[0], c.ranges[op.output.name])
     if isinstance(op, ops.DepthwiseConv2D):
-        return _depthwise(op, first, name, y, stages, c)
+        return _depthwise(op, rest, short, name, y, stages, c)
     layer = packed.layer(op)
     q = op.input.qtype
     assert layer is not None and layer.fits(max(-q.min, q.max)), op.output.name
     weight = c.tables.array(f"packed_{op.weight.tensor.name}", "int16_t", layer.packed().ravel().tolist())
-    twice = 1 + is_short(stages)
-    start = _start(op, layer.weight.astype(object).sum(axis=(1, 2)), twice)
+    start = _start(op, layer.weight.astype(object).sum(axis=(1, 2)), 2 if short else 1)
     shape = fields(
         in_h=layer.in_h, in_w=layer.in_w, in_c=layer.in_c, out_h=layer.out_h, out_w=layer.out_w, out_c=layer.rows,
         k_h=layer.k_h, k_w=layer.k_w, stride_h=layer.stride_h, stride_w=layer.stride_w, top=layer.top, left=layer.left,
         tile=layer.tile, pitch=layer.pitch, block=layer.block, zero_point=q.zero_point, x_signed=int(q.signed),
-        twice=twice - 1,
+        twice=int(short),
     )  # fmt: skip
     c.dots[layer.dot.name] = layer.dot
     function = "nn_dense_dsp" if layer.alone else "nn_conv_dsp"
@@ -58,11 +58,12 @@ def _start(op: ops.Mac, sums: Iterable[int], times: int = 1) -> list[int]:
     return [wrapped(times * (b - zero * int(s)), False) for b, s in zip(bias, sums, strict=True)]
 
 
-def _depthwise(op: ops.DepthwiseConv2D, first: ops.Op | None, name: str, y: str, stages: str, c: Context) -> list[str]:
+def _depthwise(
+    op: ops.DepthwiseConv2D, rest: Sequence[ops.Op], short: bool, name: str, y: str, stages: str, c: Context
+) -> list[str]:
     form, q = packed.windows(op), op.input.qtype
     assert form is not None, op.output.name
-    alone = stages.count(".kind") == 1
-    shifts = _shifts(first) if is_short(stages) and op.weight.tensor.qtype.bits <= 15 else 0
+    shifts = _shifts(rest[0]) if short and op.weight.tensor.qtype.bits <= 15 else 0
     twice = 2 if shifts else 1
     weight = c.tables.array(f"packed_{op.weight.tensor.name}", "uint32_t", form.packed(twice).ravel().tolist())
     start = _start(op, form.weight.astype(object).sum(axis=(0, 1)), twice)
@@ -71,7 +72,7 @@ def _depthwise(op: ops.DepthwiseConv2D, first: ops.Op | None, name: str, y: str,
         top=form.top, left=form.left, strip=form.strip, pitch=form.pitch, zero_point=q.zero_point, x_signed=int(q.signed),
         shifts=shifts,
     )  # fmt: skip
-    rows = _rows(form, first, op) if shifts and alone else {}
+    rows = _rows(form, rest[0]) if shifts and len(rest) == 1 else {}
     if rows:
         c.rows[name] = rows
     return [
@@ -81,7 +82,7 @@ def _depthwise(op: ops.DepthwiseConv2D, first: ops.Op | None, name: str, y: str,
     ]
 
 
-def _rows(form: packed.Windows, first: ops.Op | None, op: ops.DepthwiseConv2D) -> dict[int, packed.Rows]:
+def _rows(form: packed.Windows, first: ops.Op) -> dict[int, packed.Rows]:
     """By shift, the functions of nn_dsp.S that do it all; empty where one of them cannot."""
     assert isinstance(first, ops.Requantize)
     found = {shift - 31: packed.Rows(form, shift - 31) for shift in sorted(set(first.shift))}
@@ -89,7 +90,7 @@ def _rows(form: packed.Windows, first: ops.Op | None, op: ops.DepthwiseConv2D) -
     return found if whole and all(made.reaches for made in found.values()) else {}
 
 
-def _shifts(first: ops.Op | None) -> int:
+def _shifts(first: ops.Op) -> int:
     """Bit n for each second shift of TensorFlow Lite Micro's, where the kernel has a case for each; else 0."""
     assert isinstance(first, ops.Requantize)
     found = {shift - 31 for shift in first.shift}

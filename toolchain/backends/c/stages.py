@@ -101,11 +101,6 @@ def joined_offset(s: Steps) -> Steps:
     return joined if joined.fits(32 if s.fits(32) else 64) else s
 
 
-def is_short(text: str) -> bool:
-    """Whether the first of these stages, as C text, is a requantize by nn_tflm_short, which takes twice the accumulator."""
-    return text.startswith("(nn_stages){.first = {.kind = NN_REQUANTIZE, .requantize = {.rounding = NN_TFLM_SHORT,")
-
-
 def short_tflm(s: Steps) -> bool:
     """What nn_tflm_short needs: no left shift, a right shift of 1 to 30, and room to double the accumulator."""
     room = all(low >= -(1 << 30) and high < 1 << 30 for low, high in s.given)
@@ -129,8 +124,8 @@ def _rounded(op: ops.Requantize, s: Steps) -> list[int]:
     return [int(v) for v in shift_right(np.array(s.sums(), dtype=object), shifts, s.rounding)]
 
 
-def requantize_args(op: ops.Requantize, given: Range, name: str, tables: Tables) -> tuple[str, bool]:
-    """The initialiser of nn_requantize_args, and whether it has tables by channel."""
+def _derived(op: ops.Requantize, given: Range) -> tuple[Steps, bool, tuple[int, int], bool]:
+    """The steps as they are computed, whether in int64, the range of the result before clamping, and whether that fits int32."""
     columns = len(op.multiplier)
     ends = given.channels(columns) if columns > 1 else (given.whole,)
     s = Steps(op.multiplier, op.offset, op.shift, op.rounding, op.output_offset, tuple(ends))
@@ -144,10 +139,24 @@ def requantize_args(op: ops.Requantize, given: Range, name: str, tables: Tables)
     assert INT64[0] <= lo and hi <= INT64[1], "check leaves room for output_offset"
     low, high = op.clamp
     narrow = all(INT32[0] <= v <= INT32[1] for v in (lo, hi, min(raw), max(raw), s.output_offset))
-    narrow = narrow and low <= INT32[1] and high >= INT32[0]
+    return s, wide, (lo, hi), narrow and low <= INT32[1] and high >= INT32[0]
+
+
+def takes_twice(op: ops.Op, given: Range) -> bool:
+    """Whether this stage is a requantize by nn_tflm_short, which takes twice the accumulator."""
+    if not isinstance(op, ops.Requantize) or op.rounding is not Rounding.TFLM:
+        return False
+    s, _, _, narrow = _derived(op, given)
+    return narrow and short_tflm(s)
+
+
+def requantize_args(op: ops.Requantize, given: Range, name: str, tables: Tables) -> tuple[str, bool]:
+    """The initialiser of nn_requantize_args, and whether it has tables by channel."""
+    s, wide, (lo, hi), narrow = _derived(op, given)
+    low, high = op.clamp
     floor, ceiling = INT32 if narrow else INT64
     rounding = KERNEL_ROUNDINGS[s.rounding]
-    if op.rounding is Rounding.TFLM and narrow and short_tflm(s):
+    if takes_twice(op, given):
         rounding, s = "NN_TFLM_SHORT", replace(s, shift=tuple(k - 31 for k in s.shift))
     text = fields(
         rounding=rounding,

@@ -10,7 +10,7 @@ from collections.abc import Container
 from toolchain.errors import UnsupportedError, assert_never
 from toolchain.ir import Graph, Tensor, ops
 from toolchain.ir.ops import where
-from toolchain.passes.plan import no_circuit
+from toolchain.passes.plan import no_circuit, unread
 
 from . import moves, products, stages
 from .builder import Builder, Value
@@ -54,8 +54,7 @@ def lower(graph: Graph, stream: bool, depthwise: bool = True, shared: Container[
 def _all_read(graph: Graph) -> None:
     """A stream that nobody empties fills up, and whoever feeds it waits for ever: in a circuit at the second inference or so."""
     for tensor in graph.unread_inputs():
-        what = "is read by no op, and a stream that nobody reads fills up and blocks the design"
-        raise UnsupportedError(f"input %{tensor.name}", what, "use --io parallel, or leave it out of the model")
+        raise unread(tensor)
 
 
 def _axes(at: str, tensor: Tensor) -> None:
