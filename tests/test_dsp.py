@@ -12,8 +12,9 @@ from numpy.testing import assert_array_equal
 from tests.graphs import inputs_for
 from tests.hls import joined, split
 from tests.native import run_native
-from toolchain import boards, flow, packed, passes, reference, special_kernels
+from toolchain import boards, flow, forms, passes, reference, special_kernels
 from toolchain.errors import MissingToolError
+from toolchain.forms import dsp as packed
 from toolchain.ir import Graph, QType, Tensor, ops
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.ops import Rounding
@@ -90,7 +91,7 @@ def layer(seed: int) -> Graph:
 
 def forced(graph: Graph, board: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Graph, passes.Plan]:
     """The plan with the packed kernel wherever its bounds hold, however few products there are."""
-    monkeypatch.setattr(passes.kernels, "GENERAL", 1e9)
+    monkeypatch.setattr(forms, "GENERAL", 1e9)
     return passes.run(graph, boards.load(board))
 
 

@@ -26,7 +26,7 @@ ROOMS = {
     "errors": set[str](),
     "ir": {"errors"},
     "reference": CORE,
-    "passes": CORE | {"estimate", "fifos", "folding", "layout", "overlap", "packed", "special_kernels"},
+    "passes": CORE | {"estimate", "fifos", "folding", "forms", "layout", "overlap", "special_kernels"},
     "frontends": CORE | {"framework", "options"},
     "backends": CORE
     | {
@@ -34,14 +34,15 @@ ROOMS = {
         "bitstream",
         "data",
         "firmware",
+        "forms",
         "fpga_boards",
         "layout",
         "overlap",
-        "packed",
         "passes.plan",
         "special_kernels",
         "vendor_steps",
     },
+    "forms": {"ir"},
     "compress": CORE,
 }
 ONLY = {"errors": set[str](), "ir": {"numpy"}}  # the third-party packages of a room that may not have any
@@ -130,10 +131,10 @@ PLANTED = {
         "reference may import only boards, errors, ir, project of toolchain"
     ),
     ("passes/fusion.py", "from toolchain.backends import c"): (
-        "passes may import only boards, errors, estimate, fifos, folding, ir, layout, overlap, packed, project, special_kernels of toolchain"
+        "passes may import only boards, errors, estimate, fifos, folding, forms, ir, layout, overlap, project, special_kernels of toolchain"
     ),
     ("backends/c.py", "from toolchain.passes import fusion"): (
-        "backends may import only __version__, bitstream, boards, data, errors, firmware, fpga_boards, ir, layout, overlap, packed, passes.plan, project, special_kernels, vendor_steps of toolchain"
+        "backends may import only __version__, bitstream, boards, data, errors, firmware, forms, fpga_boards, ir, layout, overlap, passes.plan, project, special_kernels, vendor_steps of toolchain"
     ),
     ("backends/c.py", "from .verilog import emit"): "c and verilog may not know each other",
     ("frontends/qkeras.py", "from toolchain.frontends.brevitas import load"): (

@@ -15,11 +15,10 @@ from toolchain.ir.geometry import pool_counts
 from toolchain.ir.ops import Op, where
 from toolchain.ir.ranges import Range
 from toolchain.layout import SIZES, STAGES, Function, ctype, in_place
-from toolchain.packed import Dot, Rows
 from toolchain.passes.plan import Plan
 from toolchain.special_kernels import special
 
-from . import dsp
+from .families import FAMILIES
 from .names import field_name
 from .stages import stage
 from .tables import CODES, INT32, Tables, fields, number, wrapped
@@ -34,10 +33,18 @@ class Context:
     plan: Plan
     ranges: Mapping[str, Range]
     tables: Tables
-    dots: dict[str, Dot] = field(default_factory=dict)  # functions of nn_dsp.S, as they are asked for
-    rows: dict[str, dict[int, Rows]] = field(
+    declared: dict[str, str] = field(
         default_factory=dict
-    )  # the same by the function they are for, and by shift
+    )  # what model.c says before its functions, by what it declares
+    assembled: dict[str, dict[str, None]] = field(default_factory=dict)  # lines of assembly by the family of kernels
+
+    def declare(self, name: str, text: str) -> None:
+        """Say this in model.c before the functions, one time however often it is asked for."""
+        self.declared[name] = text
+
+    def assemble(self, family: str, line: str) -> None:
+        """Have this line in model_<family>.S, one time however often it is asked for."""
+        self.assembled.setdefault(family, {})[line] = None
 
     def wide(self, tensor: Tensor) -> int:
         """1 where the values of a tensor need int64."""
@@ -106,7 +113,7 @@ def kernel(op: Op, plan: Plan) -> str:
     if isinstance(op, ops.Mac) and (found := special(op)):
         return f"{found}.h"
     if isinstance(op, ops.Mac) and op.output.name in plan.kernels:
-        return dsp.header(op)
+        return FAMILIES[plan.kernels[op.output.name]].header(op)
     match op:
         case ops.Dense():
             return "nn_dense.h"
@@ -140,7 +147,7 @@ def _stages(chain: Sequence[Op], name: str, y: Tensor, c: Context) -> tuple[str,
 
 def _mac(op: ops.Mac, rest: Sequence[Op], name: str, y: Tensor, stages: str, c: Context) -> list[str]:
     if op.output.name in c.plan.kernels:
-        return dsp.call(op, rest, name, c.at(y), stages, c)
+        return FAMILIES[c.plan.kernels[op.output.name]].call(op, rest, name, c.at(y), stages, c)
     wide = c.wide(op.output)
     weight, weight_code = c.tables.const(op.weight)
     zero = op.input.qtype.zero_point

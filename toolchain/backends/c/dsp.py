@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from toolchain import packed
+from toolchain.forms import dsp as packed
 from toolchain.ir import ops
 from toolchain.layout import ctype
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .calls import Context
 
 SOURCE = "nn_dsp.S"
+GUARD = "__ARM_FEATURE_DSP"
 MOST_SHIFT = 12  # of NN_DSP_SHIFT
 
 
@@ -42,7 +43,7 @@ def call(op: ops.Mac, rest: Sequence[ops.Op], name: str, y: str, stages: str, c:
         tile=layer.tile, pitch=layer.pitch, block=layer.block, zero_point=q.zero_point, x_signed=int(q.signed),
         twice=int(short),
     )  # fmt: skip
-    c.dots[layer.dot.name] = layer.dot
+    _dot(layer.dot, c)
     function = "nn_dense_dsp" if layer.alone else "nn_conv_dsp"
     return [
         f"{function}({c.at(op.input)}, {weight}, (nn_param){c.tables.param(f'{name}_bias', start)}, {y},",
@@ -74,7 +75,7 @@ def _depthwise(
     )  # fmt: skip
     rows = _rows(form, rest[0]) if shifts and len(rest) == 1 else {}
     if rows:
-        c.rows[name] = rows
+        _declare(name, rows, c)
     return [
         f"nn_depthwise_dsp({c.at(op.input)}, {weight}, (nn_param){c.tables.param(f'{name}_bias', start)}, {y},",
         f"    (nn_dsp_depthwise_shape){shape},",
@@ -97,30 +98,29 @@ def _shifts(first: ops.Op) -> int:
     return sum(1 << n for n in found) if max(found) <= MOST_SHIFT else 0
 
 
-def declarations(dots: Iterable[packed.Dot], rows: Mapping[str, Mapping[int, packed.Rows]], scratch_bytes: int) -> str:
-    """What model.c says of the inner loops, and the memory that kernels use while they run."""
-    lines = []
-    if rows:
-        lines += ["#ifdef __ARM_FEATURE_DSP /* model_dsp.S */"]
-        made = dict.fromkeys(row.name for each in rows.values() for row in each.values())
-        lines += [f"void {name}(const nn_s16 *plane, nn_s8 *y, const nn_u32 *taps, const nn_s8 *end);" for name in made]
-        for name, each in rows.items():
-            lines += [
-                f"static void {name}_rows(const nn_s16 *plane, nn_s8 *y, const nn_u32 *taps, const nn_s8 *end, int32_t right) {{"
-            ]
-            lines += ["    switch (right) {"]
-            lines += [f"    case {shift}: {row.name}(plane, y, taps, end); break;" for shift, row in each.items()]
-            lines += ["    default: break;", "    }", "}"]
-        lines += ["#else", *(f"#define {name}_rows 0" for name in rows), "#endif"]
-    for dot in dots:
-        of, positions = (4, 2) if dot.form == "4X2" else (8, 1)
-        numbers = (of, positions, dot.pairs, dot.segments, dot.skip, dot.step)
-        lines.append(f"NN_DSP_DOT({dot.name}, {', '.join(map(str, numbers))})")
-    lines.append(f"static nn_s16 model_scratch[{-(-scratch_bytes // 2)}] NN_ALIGNED;")
-    return "\n".join(lines)
+def _dot(dot: packed.Dot, c: Context) -> None:
+    of, positions = (4, 2) if dot.form == "4X2" else (8, 1)
+    numbers = (of, positions, dot.pairs, dot.segments, dot.skip, dot.step)
+    c.declare(dot.name, f"NN_DSP_DOT({dot.name}, {', '.join(map(str, numbers))})")
+    c.assemble(packed.NAME, dot.line)
 
 
-def assembly(lines: Iterable[packed.Dot | packed.Rows], banner: str) -> str:
-    """model_dsp.S."""
-    head = [banner, "", f'#include "kernels/{SOURCE}"', "", "#ifdef __ARM_FEATURE_DSP"]
-    return "\n".join([*head, *dict.fromkeys(made.line for made in lines), "#endif", ""])
+def _declare(name: str, rows: Mapping[int, packed.Rows], c: Context) -> None:
+    """The functions of a depthwise convolution, and the one that chooses among them by the shift."""
+    for row in rows.values():
+        declared = f"void {row.name}(const nn_s16 *plane, nn_s8 *y, const nn_u32 *taps, const nn_s8 *end);"
+        c.declare(row.name, f"#ifdef {GUARD} /* model_dsp.S */\n{declared}\n#endif")
+        c.assemble(packed.NAME, row.line)
+    lines = [
+        f"#ifdef {GUARD}",
+        f"static void {name}_rows(const nn_s16 *plane, nn_s8 *y, const nn_u32 *taps, const nn_s8 *end, int32_t right) {{",
+        "    switch (right) {",
+        *(f"    case {shift}: {row.name}(plane, y, taps, end); break;" for shift, row in rows.items()),
+        "    default: break;",
+        "    }",
+        "}",
+        "#else",
+        f"#define {name}_rows 0",
+        "#endif",
+    ]
+    c.declare(f"{name}_rows", "\n".join(lines))

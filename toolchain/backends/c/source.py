@@ -5,11 +5,10 @@ from __future__ import annotations
 from toolchain.ir import Graph, State, Tensor
 from toolchain.ir.check import check_with_ranges
 from toolchain.layout import Function, copies, ctype, functions, nbytes, tensors
-from toolchain.packed import Dot, Rows
 from toolchain.passes.plan import Plan
 
-from . import dsp
 from .calls import Context, call, kernel
+from .families import FAMILIES, assembly
 from .names import field_name
 from .tables import Tables, number, rows
 
@@ -29,7 +28,7 @@ def source(graph: Graph, plan: Plan, banner: str) -> tuple[dict[str, str], Table
         banner,
         "\n".join(['#include "model_debug.h"', *(f'#include "kernels/{h}"' for h in headers)]),
         _memory(graph, plan),
-        dsp.declarations(context.dots.values(), context.rows, plan.scratch_bytes) if plan.kernels else "",
+        "\n".join(context.declared.values()),
         _states(graph, tables),
         tables.text(),
         *bodies,
@@ -37,23 +36,19 @@ def source(graph: Graph, plan: Plan, banner: str) -> tuple[dict[str, str], Table
         _debug(graph, plan, found),
     ]
     texts = {"model.c": "\n\n".join(filter(None, parts)) + "\n"}
-    assembled: list[Dot | Rows] = [
-        *context.dots.values(),
-        *(row for each in context.rows.values() for row in each.values()),
-    ]
-    if assembled:
-        texts["model_dsp.S"] = dsp.assembly(assembled, banner)
-        headers.append(dsp.SOURCE)
+    texts |= assembly(context.assembled, banner)
+    headers += [FAMILIES[name].SOURCE for name in context.assembled]
     return texts, tables, tuple(headers)
 
 
 def _memory(graph: Graph, plan: Plan) -> str:
-    if not plan.arena_bytes:
-        return ""
-    return (
-        "static uint8_t model_arena[MODEL_ARENA_BYTES] NN_ALIGNED;\n"
-        f"typedef char model_arena_is_exact[sizeof(model_arena) == {plan.arena_bytes} ? 1 : -1];"
-    )
+    lines = []
+    if plan.arena_bytes:
+        lines.append("static uint8_t model_arena[MODEL_ARENA_BYTES] NN_ALIGNED;")
+        lines.append(f"typedef char model_arena_is_exact[sizeof(model_arena) == {plan.arena_bytes} ? 1 : -1];")
+    if plan.scratch_bytes:
+        lines.append(f"static nn_s16 model_scratch[{-(-plan.scratch_bytes // 2)}] NN_ALIGNED;")
+    return "\n".join(lines)
 
 
 def waiting(graph: Graph, plan: Plan) -> tuple[State, ...]:

@@ -1,7 +1,7 @@
 """Two rows of weights in one halfword, for cores that multiply two halfwords at once: the form, its bounds, its inner loops.
 
 Rule: a form is used only where its bounds hold for these very weights and inputs; firmware_templates/c/kernels/nn_dsp.S says
-why they suffice. Used by the pass that chooses kernels and by the C back end that writes the tables.
+why they suffice.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import numpy as np
 from toolchain.ir import ops
 from toolchain.ir.types import Ints
 
-DSP_CORES = ("cortex-m4f", "cortex-m7", "cortex-m33")
+NAME = "dsp"
+CORES: tuple[str, ...] = ("cortex-m4f", "cortex-m7", "cortex-m33")
 POSITIONS = 8  # of a row without a window beside it, made of one filling of `rows`
 MOST_UNROLLED = 32  # pairs of values in a straight line: 2 kilobytes of code
 MOST_STRAIGHT = 32  # pairs of all short runs: 2 kilobytes of code
 MOST_STEP = 4095  # bytes that an LDR reaches
 MOST_SKIP = 65535  # bytes that a MOVW holds
 PLANES_BYTES = 8192  # of four planes of a depthwise convolution: beyond it the rows that two strips share cost little
+DEPTHWISE = 23.0  # instructions for an output of a depthwise convolution, as tests/test_tflite_models.py has it
 CALL = 26  # instructions around an inner loop: call, save, clear, store, return
 
 
@@ -119,6 +121,13 @@ class Layer:
         )
 
     @property
+    def instructions(self) -> float:
+        """Of the inner loops and of widening."""
+        blocks = -(-self.rows // (8 if self.alone else 4))
+        calls = blocks * self.out_h * (1 if self.alone else -(-self.out_w // 2))
+        return calls * self.dot.instructions + 3 * self.in_c * self.in_w * self.in_h
+
+    @property
     def scratch_bytes(self) -> int:
         behind = self.stride_w * self.in_c + 2  # a tile of odd size: a second position that nobody stores
         return 2 * (self.k_h * self.pitch + behind)
@@ -146,6 +155,13 @@ class Layer:
         sums = np.abs(even).sum(axis=(1, 2))
         reach = self.dot.step - 4 <= MOST_STEP and 0 <= self.dot.skip <= MOST_SKIP
         return reach and bool(packed.min() >= -(1 << 15) and packed.max() < 1 << 15 and sums.max() * largest < 1 << 23)
+
+
+def form_of(op: ops.Mac) -> Layer | Windows | None:
+    if isinstance(op, ops.DepthwiseConv2D):
+        return windows(op)
+    found, q = layer(op), op.input.qtype
+    return found if found is not None and found.fits(max(-q.min, q.max)) else None
 
 
 def layer(op: ops.Mac) -> Layer | None:
@@ -200,6 +216,10 @@ class Windows:
     def strip(self) -> int:
         """Rows of the output made of one filling of four planes: as many as PLANES_BYTES hold, and one at least."""
         return max((k for k in range(1, self.out_h + 1) if 4 * self.plane_bytes(k) <= PLANES_BYTES), default=1)
+
+    @property
+    def instructions(self) -> float:
+        return self.out_h * self.out_w * self.channels * DEPTHWISE
 
     @property
     def scratch_bytes(self) -> int:
