@@ -16,8 +16,8 @@ from toolchain import flow, overlap, passes
 from toolchain.errors import ToolchainError
 from toolchain.ir import Graph, QType, Tensor, ops
 from toolchain.ir.builder import GraphBuilder
-from toolchain.ir.ops import Rounding, inputs_of
-from toolchain.layout import SIZES, chains, copies, ctype, functions, nbytes
+from toolchain.ir.ops import Rounding
+from toolchain.layout import SIZES, chains, copies, ctype, functions, head, nbytes, reads
 from toolchain.passes import Plan, arena
 from toolchain.reference import simulate
 
@@ -48,8 +48,8 @@ def written_bytes(graph: Graph, plan: Plan) -> list[str]:
                 return
 
     for chain in chains(graph, plan.fused):
-        op, out = chain[0], chain[-1].output
-        for tensor in inputs_of(op):
+        op, out = head(chain), chain[-1].output
+        for tensor in reads(chain):
             read(tensor, out.name)
         bytes_of = [(out.name, k) for k in range(nbytes(out))]
         writes = [True] * len(bytes_of)

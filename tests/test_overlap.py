@@ -25,7 +25,7 @@ from toolchain.backends.c import model_files
 from toolchain.errors import MissingToolError, ToolchainError
 from toolchain.ir import Graph, QType, Tensor, ops
 from toolchain.ir.builder import GraphBuilder
-from toolchain.ir.ops import Op, Rounding, inputs_of
+from toolchain.ir.ops import Op, Rounding
 from toolchain.layout import SIZES, ctype, nbytes
 from toolchain.links import open_link
 from toolchain.passes import Plan
@@ -80,6 +80,19 @@ def pairwise(b: GraphBuilder, rng: np.random.Generator, stored: Callable[..., Te
     return stage(b, rng, made) if rng.integers(2) else made
 
 
+def tables(b: GraphBuilder, rng: np.random.Generator, stored: Callable[..., Tensor]) -> Tensor:
+    """One operand or both looked up to a wider type on the way in, as TensorFlow Lite's sums are."""
+    shape, wide = small(rng, 3, 4), QType.of(int(rng.choice([16, 20])), True, 1)
+    pair = []
+    for look in (True, bool(rng.integers(2))):
+        x = stored(shape, kind(rng, int(rng.choice([3, 8]))) if look else kind(rng))
+        values = rng.integers(-999, 999, 1 << x.qtype.bits)
+        pair.append(b.lookup(x, wide, values, "operand") if look else x)
+    pair = pair[:: 1 if rng.integers(2) else -1]
+    made = [b.add, b.sub, b.multiply][int(rng.integers(3))](*pair, "pair")
+    return stage(b, rng, made) if rng.integers(2) else made
+
+
 def dense(b: GraphBuilder, rng: np.random.Generator, stored: Callable[..., Tensor]) -> Tensor:
     x = stored((*small(rng, int(rng.integers(0, 3))), int(rng.integers(1, 9))), kind(rng))
     acc = b.dense(x, weights(b, rng, (int(rng.integers(1, 9)), x.shape[-1])), None, "acc")
@@ -104,7 +117,7 @@ def conv2d(b: GraphBuilder, rng: np.random.Generator, stored: Callable[..., Tens
 
 def depthwise(b: GraphBuilder, rng: np.random.Generator, stored: Callable[..., Tensor]) -> Tensor:
     channels, repeat = small(rng, 2)
-    x = stored((int(rng.integers(4, 8)), int(rng.integers(4, 8)), channels), kind(rng))
+    x = stored((int(rng.integers(5, 8)), int(rng.integers(5, 8)), channels), kind(rng))
     w = weights(b, rng, (*small(rng, 2), channels * repeat))
     acc = b.depthwise_conv2d(x, w, None, "acc", small(rng, 2), small(rng, 2, 2), pads(rng, 2, 2))
     return stage(b, rng, acc) if rng.integers(3) else acc
@@ -126,8 +139,12 @@ def argmax(b: GraphBuilder, rng: np.random.Generator, stored: Callable[..., Tens
     return b.argmax(stored((*small(rng, int(rng.integers(0, 3))), int(rng.integers(1, 6))), kind(rng)), "index")
 
 
-SHARP = {"mapped": 1, "argmax": 0}  # how often one element nearer is tried at least: an index is never wider than a row
-MAKERS: list[Make] = [mapped, looked_up, stepped, pairwise, dense, conv1d, conv2d, depthwise, pool, argmax]
+SHARP = {
+    "mapped": 1,
+    "tables": 2,
+    "argmax": 0,
+}  # how often one element nearer is tried at least: an index is never wider than a row
+MAKERS: list[Make] = [mapped, looked_up, stepped, pairwise, tables, dense, conv1d, conv2d, depthwise, pool, argmax]
 
 
 @dataclass(frozen=True)
@@ -157,11 +174,12 @@ def case(makers: list[Make], count: int, seed: int, nearer: int = 0, only_sharp:
     fused = {op.input.name for op in graph.ops if op.output.name.startswith("staged")} - {
         t.name for op in graph.ops if op.output.name.startswith("in") for t in [op.output]
     }
+    fused |= {op.output.name for op in graph.ops if op.output.name.startswith("operand")}
     steps = tuple(s for s in layout.chains(graph, frozenset(fused)) if s[-1].output.name in made)
     arena: dict[str, int] = {}
     sharp = []
     for number, step in enumerate(steps):
-        y, xs = step[-1].output, inputs_of(step[0])
+        y, xs = step[-1].output, layout.reads(step)
         turn = number % len(xs)
         distance = overlap.distance(step, turn)
         assert distance is not None

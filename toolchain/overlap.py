@@ -18,7 +18,7 @@ from toolchain.errors import ToolchainError
 from toolchain.ir import Graph, Tensor, ops
 from toolchain.ir.ops import Op, inputs_of, where
 from toolchain.ir.types import Ints
-from toolchain.layout import SIZES, chains, concat_starts, ctype, in_place, is_view, nbytes
+from toolchain.layout import SIZES, Chain, chains, concat_starts, ctype, head, in_place, is_view, nbytes, reads
 from toolchain.special_kernels import special
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NEVER = np.int64(1) << 62  # an output that reads nothing of this input: all its taps lie in padding
 
 
-def distance(chain: tuple[Op, ...], operand: int, others: Container[str] = ()) -> int | None:
+def distance(chain: Chain, operand: int, others: Container[str] = ()) -> int | None:
     """The least whole number d of bytes, 0 or more, such that the chain's output may start d bytes or more below where its
     operand starts, whatever they share; None where its kernel's order is not known: so of `others`, outputs of ops that have a
     kernel of their own (Plan.kernels).
@@ -35,10 +35,10 @@ def distance(chain: tuple[Op, ...], operand: int, others: Container[str] = ()) -
     Element k of the output ends at (k + 1) * size_y; what is read later begins at first(k + 1...) * size_x. An output above its
     operand is left out even where it would be safe.
     """
-    first = None if chain[0].output.name in others else _first_reads(chain[0], operand)
+    first = None if head(chain).output.name in others else _first_reads(head(chain), operand)
     if first is None:
         return None
-    x, y = inputs_of(chain[0])[operand], chain[-1].output
+    x, y = reads(chain)[operand], chain[-1].output
     size_x, size_y = SIZES[ctype(x.qtype)], SIZES[ctype(y.qtype)]
     later = np.minimum.accumulate(first[::-1])[::-1][1:]  # the lowest that any element after k reads
     k = np.arange(len(later), dtype=np.int64)
@@ -122,29 +122,29 @@ def check(graph: Graph, plan: Plan) -> None:
     steps = chains(graph, plan.fused)
     last: dict[str, int] = {}
     for k, step in enumerate(steps):
-        for t in inputs_of(step[0]):
+        for t in reads(step):
             last[t.name] = k
     last |= {s.output.name: len(steps) for s in graph.states} | {t.name: len(steps) for t in graph.outputs}
     held: dict[str, Tensor] = {}  # stored by a function, by name
     for k, step in enumerate(steps):
         out = step[-1].output
         space, at = plan.place(out.name)
-        for begin, size in [] if is_view(step[0], plan) else _written(step, plan, at):
+        for begin, size in [] if is_view(head(step), plan) else _written(step, plan, at):
             for name, t in held.items():
                 there, other = plan.place(name)
                 if last.get(name, -1) < k or there != space or not _meet(begin, size, other, nbytes(t)):
                     continue
-                reads = [i for i, x in enumerate(inputs_of(step[0])) if x.name == name]
-                apart = [distance(step, i, plan.kernels) for i in reads] if last[name] == k else []
+                operands = [i for i, x in enumerate(reads(step)) if x.name == name]
+                apart = [distance(step, i, plan.kernels) for i in operands] if last[name] == k else []
                 if not apart or any(d is None or at > other - d for d in apart):
                     what = f"lies at {at:,} of {space or 'the arena'}, over %{name} at {other:,}, which is still to be read"
                     raise ToolchainError(where(step[-1]), what, "let the planner place it")
         held[out.name] = out
 
 
-def _written(step: tuple[Op, ...], plan: Plan, at: int) -> list[tuple[int, int]]:
+def _written(step: Chain, plan: Plan, at: int) -> list[tuple[int, int]]:
     """Offset and bytes of each run that a function writes: its output, but for what lies in its place in a Concat already."""
-    op, out = step[0], step[-1].output
+    op, out = head(step), step[-1].output
     if not isinstance(op, ops.Concat) or not any(in_place(op, plan)):
         return [(at, nbytes(out))]
     size = SIZES[ctype(out.qtype)]

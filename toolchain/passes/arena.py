@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from toolchain import overlap
 from toolchain.ir import Graph, ops
-from toolchain.ir.ops import Op, inputs_of
-from toolchain.layout import SIZES, chains, concat_starts, ctype, nbytes
+from toolchain.ir.ops import inputs_of
+from toolchain.layout import SIZES, Chain, chains, concat_starts, ctype, head, nbytes, reads
 
 from .packing import Body, Piece, Problem, pack
 from .plan import Plan
@@ -69,7 +69,7 @@ class Views:
         self.joined = 0  # inputs of Concats that are written to their place
         sizes = {t.name: nbytes(t) for t in graph.tensors()}
         for step in chains(graph, plan.fused):
-            op = step[0]
+            op = head(step)
             if isinstance(op, ops.Reshape):
                 self._reshape(op, sizes)
             elif isinstance(op, ops.Concat) and join:
@@ -123,8 +123,9 @@ def problem(graph: Graph, plan: Plan, views: Views) -> tuple[Problem, tuple[str,
         root, at = views.find(out.name)
         if root in views.pinned:
             continue
-        if isinstance(step[0], ops.Reshape) and out.name in views.views:
-            holder = step[0].input.name
+        op = head(step)
+        if isinstance(op, ops.Reshape) and out.name in views.views:
+            holder = op.input.name
             if holder in piece_of:
                 piece_of[out.name] = piece_of[holder]
                 continue
@@ -140,7 +141,7 @@ def problem(graph: Graph, plan: Plan, views: Views) -> tuple[Problem, tuple[str,
         if y not in ends_at:
             continue
         below: dict[str, list[int | None]] = {}
-        for operand, t in enumerate(inputs_of(step[0])):
+        for operand, t in enumerate(reads(step)):
             x = piece_of.get(t.name)
             if x is not None and ends_at[x] == k and views.find(x)[0] != views.find(y)[0]:
                 below.setdefault(x, []).append(overlap.distance(step, operand, plan.kernels))
@@ -151,13 +152,14 @@ def problem(graph: Graph, plan: Plan, views: Views) -> tuple[Problem, tuple[str,
     return Problem(bodies, over), tuple(pieces)
 
 
-def _last_reads(graph: Graph, steps: Sequence[tuple[Op, ...]], views: Views) -> dict[str, int]:
+def _last_reads(graph: Graph, steps: Sequence[Chain], views: Views) -> dict[str, int]:
     """The last step at which a tensor's bytes are needed under its name or that of a Reshape of it. What a state becomes is
     read after all steps; what goes into a Concat in place, until that takes over."""
     last: dict[str, int] = {s.output.name: len(steps) for s in graph.states}
     for k, step in reversed(list(enumerate(steps))):
-        view = isinstance(step[0], ops.Reshape) and step[0].output.name in views.views
-        for t in inputs_of(step[0]):
-            until = max(k, last.get(step[0].output.name, k)) if view else k
+        op = head(step)
+        view = isinstance(op, ops.Reshape) and op.output.name in views.views
+        for t in reads(step):
+            until = max(k, last.get(op.output.name, k)) if view else k
             last[t.name] = max(last.get(t.name, -1), until)
     return last

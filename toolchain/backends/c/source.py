@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from toolchain.ir import Graph, State, Tensor
 from toolchain.ir.check import check_with_ranges
-from toolchain.layout import Function, copies, ctype, functions, nbytes, tensors
+from toolchain.layout import Function, copies, ctype, functions, head, nbytes, tensors
 from toolchain.passes.plan import Plan
 
 from .calls import Context, call, kernel
@@ -22,7 +22,8 @@ def source(graph: Graph, plan: Plan, banner: str) -> tuple[dict[str, str], Table
     found = functions(graph, plan)
     bodies = [_function(f, context) for f in found]  # first: they ask for the tables
     headers = sorted(
-        {kernel(f.ops[0], plan) for f in found if f.ops} | ({"nn_move.h"} if graph.states or copies(graph) else set())
+        {kernel(head(f.ops), plan) for f in found if f.ops}
+        | ({"nn_move.h"} if graph.states or copies(graph) else set())
     )
     parts = [
         banner,
