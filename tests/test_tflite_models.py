@@ -14,8 +14,9 @@ from numpy.testing import assert_array_equal
 
 from tests import tflite_files
 from tests.pages import needs_compiler
-from toolchain import boards, cli, flow, inputs, reference
+from toolchain import boards, cli, flow, inputs, passes, reference
 from toolchain.ir import Graph
+from toolchain.layout import nbytes
 
 MODELS = Path(__file__).with_name("models") / "mlperf_tiny"
 NAMES = {"ad01_int8": (640,), "kws_ref_model": (49, 10, 1), "pretrainedResnet_quant": (32, 32, 3)}
@@ -110,3 +111,15 @@ def test_an_emulated_cortex_m4_computes_the_same(name: str) -> None:
 if __name__ == "__main__":
     made = {n: tflite_files.run((MODELS / f"{n}.tflite").read_bytes(), samples(n))[0].reshape(COUNT, -1) for n in NAMES}
     np.savez_compressed(MODELS / "answers.npz", **made)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_memory_is_less_than_the_interpreters(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """All that changes: tensors, inputs and outputs, and what kernels need beside them. The interpreter's own figure is of this
+    machine, whose pointers are wider than a microcontroller's: so its tensors alone are compared too, where inputs share them."""
+    _, plan = passes.run(graph(name), boards.load("unicorn_m4"))
+    ends = sum(nbytes(t) for t in (*graph(name).inputs, *graph(name).outputs))
+    ours = plan.arena_bytes + plan.scratch_bytes + ends
+    total, head = tflite_files.memory((MODELS / f"{name}.tflite").read_bytes(), capfd)
+    assert ours < total
+    assert (ours < head) == (name != "ad01_int8")

@@ -6,7 +6,7 @@ instructions than the general kernel. Used by the pass that chooses and by the C
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from toolchain.ir.ops import Mac
@@ -17,6 +17,11 @@ from . import dsp
 GENERAL = 4.0
 
 
+Runs = Sequence[tuple[int | None, int]]
+"""Each run of a kernel reads all it reads before it writes anything: (the lowest element of the input that it reads, None where it
+reads none; where the elements of the output end that it and those before it write)."""
+
+
 class Form(Protocol):
     @property
     def scratch_bytes(self) -> int:
@@ -25,6 +30,13 @@ class Form(Protocol):
     @property
     def instructions(self) -> float:
         """Of one inference, modelled: loads, products and loops; what follows a sum is the same for every kernel."""
+
+    def order(self) -> Runs | None:
+        """What the kernel reads and writes, run by run; None where that is not known."""
+
+    def in_place(self) -> int | None:
+        """So many elements below its input the output may start, and at no other place, though `order` would not allow it; for an
+        output stored in as many bytes an element as the input. None where there is no such place."""
 
 
 class Family(Protocol):
@@ -49,10 +61,17 @@ def choices(op: Mac, core: str) -> Iterator[tuple[str, Form]]:
     yield from sorted(worth, key=lambda pair: pair[1].instructions)
 
 
+def named(name: str, op: Mac) -> Form:
+    """The form of an op in the family of this name, which a plan says."""
+    form = next(family for family in FAMILIES if name == family.NAME).form_of(op)
+    assert form is not None, f"{op.output.name} has no form in {name}"
+    return form
+
+
 def products(op: Mac) -> int:
     """Multiplications of one inference, those with padding among them."""
     size = int(op.weight.array.size)
     return op.output.size // op.output.channels * size
 
 
-__all__ = ["FAMILIES", "GENERAL", "Family", "Form", "choices", "products"]
+__all__ = ["FAMILIES", "GENERAL", "Family", "Form", "Runs", "choices", "named", "products"]

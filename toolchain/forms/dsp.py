@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import lcm
 
 import numpy as np
 
@@ -129,8 +131,31 @@ class Layer:
 
     @property
     def scratch_bytes(self) -> int:
+        if self.alone:
+            return 4 * self.pairs
         behind = self.stride_w * self.in_c + 2  # a tile of odd size: a second position that nobody stores
         return 2 * (self.k_h * self.pitch + behind)
+
+    def order(self) -> list[tuple[int | None, int]] | None:
+        """One run for each row of the output, or for each tile of a single row: widened before it is multiplied."""
+        if self.alone:
+            return [(0, self.rows)]
+        if self.tile < self.out_w and self.out_h > 1:
+            return None
+        kept = max(self.k_h - self.stride_h, 0)  # rows widened for the row of the output before
+        found: list[tuple[int | None, int]] = []
+        for oh in range(self.out_h):
+            row = max(oh * self.stride_h - self.top + (kept if oh else 0), 0)
+            end = min(oh * self.stride_h - self.top + self.k_h, self.in_h)
+            for first in range(0, self.out_w, self.tile):
+                column = max(first * self.stride_w - self.left, 0)
+                made = oh * self.out_w + min(first + self.tile, self.out_w)
+                low = (row * self.in_w + column) * self.in_c if row < end and column < self.in_w else None
+                found.append((low, made * self.rows))
+        return found
+
+    def in_place(self) -> int | None:
+        return None
 
     @property
     def dot(self) -> Dot:
@@ -224,6 +249,28 @@ class Windows:
     @property
     def scratch_bytes(self) -> int:
         return 4 * self.plane_bytes(self.strip)
+
+    def _strips(self) -> list[tuple[int | None, int]]:
+        """Of each strip: the lowest element of the input, where its elements of the output end."""
+        found: list[tuple[int | None, int]] = []
+        for first in range(0, self.out_h, self.strip):
+            rows = min(self.strip, self.out_h - first)
+            row, end = first * self.stride - self.top, (first + rows - 1) * self.stride - self.top + 3
+            low = max(row, 0) * self.in_w * self.channels if max(row, 0) < min(end, self.in_h) else None
+            found.append((low, (first + rows) * self.out_w * self.channels))
+        return found
+
+    def order(self) -> list[tuple[int | None, int]] | None:
+        """One run for four channels of a strip: the next four are read after these were written."""
+        return [strip for strip in self._strips() for _ in range(0, self.channels, 4)]
+
+    def in_place(self) -> int | None:
+        """Where each channel lies over itself, four channels of a strip write over what they alone have read, once the rows are
+        apart that two strips read."""
+        strips = self._strips()
+        apart = [end - low for (_, end), (low, _) in pairwise(strips) if low is not None]
+        grain = lcm(self.channels, 4)  # both are read by words
+        return -(-max(*apart, 0, 0) // grain) * grain
 
     def packed(self, times: int = 1) -> Ints:
         """[channels, 3, 2] words: (w0, w1) and (w1, w2) of each row, the first in the low half; or a multiple of each weight."""

@@ -8,7 +8,7 @@ reads for the last time as far as toolchain/overlap.py proves it may. For this o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,14 +28,17 @@ ALIGN = 8  # of the arena itself; each tensor is aligned to its storage type
 
 
 def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
-    """The smaller of two plans, with Concats in place and with none: what is joined early must then lie side by side."""
-    views = Views(graph, plan)
-    made = [planned(graph, plan, views)]
-    if views.joined:
-        made.append(planned(graph, plan, Views(graph, plan, join=False)))
+    """The smallest of some plans: with Concats in place and with none, for what is joined early must then lie side by side; with
+    outputs at the one place over their input that some kernels allow and with none there."""
+    ways = [Views(graph, plan)]
+    ways += [Views(graph, plan, lay=False)] if ways[0].laid else []
+    ways += [Views(graph, plan, join=False, lay=bool(way.laid)) for way in ways] if ways[0].joined else []
+    made = [planned(graph, plan, way) for way in ways]
     best = min(made, key=lambda p: p.arena_bytes)  # the first of equals, which copies less
-    bounds = (min(p.arena_lower_bound for p in made), min(p.arena_proved for p in made))
-    return graph, replace(best, arena_lower_bound=bounds[0], arena_proved=bounds[1])
+    bound = min(p.arena_lower_bound for p in made)
+    # a search proves nothing of plans that lay some outputs over their inputs and others not; the bound is that of all
+    proved = min(p.arena_proved for p in made) if ways[0].laid < 2 else bound
+    return graph, replace(best, arena_lower_bound=bound, arena_proved=proved)
 
 
 def planned(graph: Graph, plan: Plan, views: Views) -> Plan:
@@ -62,18 +65,25 @@ def planned(graph: Graph, plan: Plan, views: Views) -> Plan:
 class Views:
     """Which tensors are names for memory of another, and how many bytes from its start."""
 
-    def __init__(self, graph: Graph, plan: Plan, join: bool = True) -> None:
+    def __init__(self, graph: Graph, plan: Plan, join: bool = True, lay: bool = True) -> None:
         self.pinned = {t.name for t in (*graph.inputs, *graph.outputs, *(s.input for s in graph.states))}
         self.base: dict[str, tuple[str, int]] = {}
         self.views: set[str] = set()  # outputs of ops that need no code
         self.joined = 0  # inputs of Concats that are written to their place
+        self.laid = 0  # outputs at the one place over their input where their kernel may write them
         sizes = {t.name: nbytes(t) for t in graph.tensors()}
-        for step in chains(graph, plan.fused):
+        steps = chains(graph, plan.fused)
+        for step in steps:
             op = head(step)
             if isinstance(op, ops.Reshape):
                 self._reshape(op, sizes)
             elif isinstance(op, ops.Concat) and join:
                 self._concat(op, sizes)
+        last = _last_reads(graph, steps, self)
+        for k, step in enumerate(steps) if lay else ():
+            apart = overlap.exact(step, plan.kernels)
+            if apart is not None:
+                self._lay(reads(step)[0].name, step[-1].output.name, apart, k, last, sizes)
 
     def find(self, name: str) -> tuple[str, int]:
         at = 0
@@ -107,6 +117,15 @@ class Views:
         self.joined += placed
         if placed == len(op.inputs):
             self.views.add(op.output.name)
+
+    def _lay(self, x: str, y: str, apart: int, k: int, last: Mapping[str, int], sizes: Mapping[str, int]) -> None:
+        """The output y of step k `apart` bytes below its input x, where both have memory to themselves and x is read last here."""
+        (own, at), (other, within) = self.find(x), self.find(y)
+        alone = not at and not within and other == y and own != other and not self.pinned & {own, other}
+        read = max(last.get(name, -1) for name in sizes if self.find(name)[0] == own)
+        if alone and sizes[own] == sizes[x] and read == k:
+            self.base[own] = y, apart
+            self.laid += 1
 
 
 def problem(graph: Graph, plan: Plan, views: Views) -> tuple[Problem, tuple[str, ...]]:
