@@ -125,6 +125,13 @@ TOOLS: dict[str, Spec] = {
             distribution="pyelftools",
         ),
         Spec(
+            "capstone",
+            "modelled cycles of unicorn_m4",
+            "its instructions are counted all the same",
+            _extra("emulator"),
+            distribution="capstone",
+        ),
+        Spec(
             "verilator",
             "simulated FPGA boards verilator_*",
             "FPGA projects are emitted and simulated in C",
