@@ -1,7 +1,8 @@
 """measure: feed a board over its link, compare every output with the reference, then count. No count for wrong answers.
 
 The device counts; the host's clock measures only what the host sees, `round_trip_us`. Every count says what it is: counted
-(on silicon), instructions (an emulator that models no pipeline), simulated (cycle-accurate RTL), or none (no counter).
+(on silicon), instructions (an emulator that models no pipeline), simulated (cycle-accurate),
+modelled (an emulator's cycles for each instruction), or none (no counter).
 """
 
 from __future__ import annotations

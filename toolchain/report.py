@@ -174,6 +174,7 @@ MODELLED = (
 COUNTS = {
     "counted": "cycles counted on the device",
     "simulated": "cycles of simulated hardware",
+    "modelled": "cycles of the emulator's model of the core (not measured: without caches and wait states, so this is no time)",
     "instructions": "instructions executed by the emulator (no pipeline is modelled, so this is no time)",
     "none": "no counter on this board",
 }

@@ -18,7 +18,7 @@ from toolchain.errors import ToolchainError
 from toolchain.project import Image
 from toolchain.protocol import Hello
 
-CountKind = Literal["counted", "simulated", "instructions", "none"]
+CountKind = Literal["counted", "simulated", "modelled", "instructions", "none"]
 
 
 class Marked(TypingProtocol):
@@ -31,7 +31,9 @@ class Marked(TypingProtocol):
 
 
 class Link(ABC):
-    """`counted`: clocks of silicon; `instructions`: an emulator that models no pipeline; `none`: nothing counts."""
+    """`counted`: clocks of silicon; `simulated`: of hardware simulated clock by clock; `modelled`: cycles of an emulator that
+    gives each instruction the core's own, and knows neither caches nor wait states; `instructions`: an emulator that models no
+    pipeline; `none`: nothing counts."""
 
     where: str  # how errors name it
     count_kind: CountKind
