@@ -28,6 +28,7 @@ EMULATED = (
     "qemu_microbit",
     "qemu_virt_rv32",
     "qemu_netduinoplus2",
+    "rp2040js_pico",
     "unicorn_m4",
 )
 FAMILIES = ("gcc", "clang")

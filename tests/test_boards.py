@@ -15,13 +15,13 @@ from toolchain.project import elf_segments
 NAMED = {
     "native", "qemu_mps2_an385", "qemu_mps2_an386", "qemu_mps2_an500", "qemu_mps2_an505", "qemu_microbit",
     "qemu_virt_rv32", "unicorn_m4", "nucleo_f446re", "nucleo_l4r5zi", "nucleo_h7a3zi_q", "netduinoplus2",
-    "qemu_netduinoplus2", "raspberry_pi_pico", "microbit",
+    "qemu_netduinoplus2", "raspberry_pi_pico", "rp2040js_pico", "microbit",
 }  # fmt: skip
 MICROCONTROLLERS = [name for name in boards.names() if boards.load(name).backend == "c"]
 
 
 def test_what_is_known_by_file_name() -> None:
-    assert {"process", "qemu", "serial", "unicorn"} <= set(boards.modules("links"))
+    assert {"process", "qemu", "rp2040js", "serial", "unicorn"} <= set(boards.modules("links"))
     assert {"process", "cmsdk", "stm32_v1", "stm32_v2", "nrf51", "pl011", "16550"} <= set(boards.uarts())
 
 
@@ -52,10 +52,11 @@ def test_every_board_builds(name: str, family: str) -> None:
 
 
 @pytest.mark.parametrize("family", sample.FAMILIES)
-@pytest.mark.parametrize("name", ["netduinoplus2", "microbit"])
+@pytest.mark.parametrize("name", ["qemu_netduinoplus2", "qemu_microbit", "rp2040js_pico"])
 def test_the_emulated_twin_runs_the_very_same_image(name: str, family: str) -> None:
-    assert sample.project(f"qemu_{name}") == sample.project(name)
-    images = [sample.image(board, family).path.read_bytes() for board in (f"qemu_{name}", name)]
+    silicon = boards.load(name).image_of
+    assert sample.project(name) == sample.project(silicon)
+    images = [sample.image(board, family).path.read_bytes() for board in (name, silicon)]
     assert elf_segments(images[0]) == elf_segments(images[1])  # what is loaded; zig names its temporary files elsewhere
 
 

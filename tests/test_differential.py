@@ -1,4 +1,4 @@
-"""Random graphs over every op: the reference equals native C, QEMU's Cortex-M4, QEMU's RV32 and unicorn, integer for integer."""
+"""Random graphs over every op: the reference equals native C, QEMU's Cortex-M4 and RV32, rp2040js and unicorn, integer for integer."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ MORE = int(os.environ.get("BITWRIGHT_MORE", "1"))  # times as many graphs, for a
 BOARDS = {
     "qemu_mps2_an386": "qemu-system-arm",
     "qemu_virt_rv32": "qemu-system-riscv32",
+    "rp2040js_pico": "rp2040js",
     "unicorn_m4": "unicorn",
 }
 

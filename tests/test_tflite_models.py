@@ -23,6 +23,7 @@ NAMES = {"ad01_int8": (640,), "kws_ref_model": (49, 10, 1), "pretrainedResnet_qu
 MACS = {"ad01_int8": 264_192, "kws_ref_model": 2_656_768, "pretrainedResnet_quant": 12_501_632}
 COUNT = 12
 MOST_PER_MAC = {"ad01_int8": 1.168, "kws_ref_model": 1.300, "pretrainedResnet_quant": 1.051}
+MOST_CYCLES_PER_MAC = {"ad01_int8": 1.470, "kws_ref_model": 1.619, "pretrainedResnet_quant": 1.269}  # modelled
 
 
 @cache
@@ -106,6 +107,9 @@ def test_an_emulated_cortex_m4_computes_the_same(name: str) -> None:
     if any("arm-none-eabi-gcc 12" in f"{tool} {version}" for tool, version in found.versions.items()):
         assert found.count_per_mac is not None
         assert found.count_per_mac <= MOST_PER_MAC[name]
+        pytest.importorskip("capstone")
+        assert found.modelled_cycles_per_mac is not None
+        assert found.count_per_mac < found.modelled_cycles_per_mac <= MOST_CYCLES_PER_MAC[name]
 
 
 if __name__ == "__main__":

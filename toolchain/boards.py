@@ -88,7 +88,7 @@ class Board:
 
     @property
     def emulated(self) -> bool:
-        return self.link in ("qemu", "unicorn", "verilator", "csim")
+        return self.link in ("qemu", "unicorn", "rp2040js", "verilator", "csim")
 
     def source_of(self, field: str) -> str:
         return self.source.get(field, self.source.get("all", ""))

@@ -125,6 +125,27 @@ TOOLS: dict[str, Spec] = {
             distribution="pyelftools",
         ),
         Spec(
+            "capstone",
+            "modelled cycles of unicorn_m4",
+            "its instructions are counted all the same",
+            _extra("emulator"),
+            distribution="capstone",
+        ),
+        Spec(
+            "node",
+            "emulated board rp2040js_pico",
+            "firmware for it is built, not run",
+            "apt-get install nodejs npm",
+            programs=("node", "nodejs"),
+        ),
+        Spec(
+            "rp2040js",
+            "emulated board rp2040js_pico",
+            "firmware for it is built, not run",
+            "python3 scripts/setup.py full",
+            overlay="npm/node_modules/rp2040js",
+        ),
+        Spec(
             "verilator",
             "simulated FPGA boards verilator_*",
             "FPGA projects are emitted and simulated in C",

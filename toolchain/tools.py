@@ -7,6 +7,7 @@ A path in a tool's environment variable goes before PATH, PATH before a Python p
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -85,6 +86,9 @@ def _locate(spec: Spec) -> tuple[str | None, str, str | None]:
 def _version(spec: Spec, path: str, found_via: str) -> str | None:
     if found_via.startswith("package "):
         return importlib.metadata.version(spec.distribution)
+    if spec.overlay and (Path(path) / "package.json").is_file():  # of npm
+        found = json.loads((Path(path) / "package.json").read_text(encoding="utf-8")).get("version")
+        return str(found) if found else None
     if spec.overlay:
         return next((d.version for d in importlib.metadata.distributions(path=[path])), None)
     return _version_in(_says(path, spec.version_args))
