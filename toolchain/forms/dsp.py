@@ -285,6 +285,7 @@ class Rows:
 
     form: Windows
     shift: int
+    output_offset: int
 
     @property
     def loops(self) -> tuple[int, int]:
@@ -294,23 +295,31 @@ class Rows:
         return pairs // unroll, unroll
 
     @property
+    def addend(self) -> int:
+        """What rounds and moves the result, added before the shift."""
+        return (1 << self.shift >> 1) + (self.output_offset << self.shift) & 0xFFFFFFFF
+
+    @property
     def name(self) -> str:
         f = self.form
-        return f"nn_dsp_rows_{f.stride}_{self.shift}_{f.channels}_{f.pitch}_{f.out_w}"
+        return f"nn_dsp_rows_{f.stride}_{self.shift}_{self.addend:x}_{f.channels}_{f.pitch}_{f.out_w}"
 
     @property
     def line(self) -> str:
         f = self.form
-        numbers = (f.stride, self.shift, f.channels, 2 * f.pitch, *self.loops, f.out_w % 2)
+        halves = (self.addend >> 16, self.addend & 0xFFFF)
+        numbers = (f.stride, self.shift, *halves, f.channels, 2 * f.pitch, *self.loops, f.out_w % 2)
         return f"    NN_DSP_DEPTHWISE {self.name}, {', '.join(map(str, numbers))}"
 
     @property
     def reaches(self) -> bool:
         """Whether every offset is one that its instruction has."""
         f, (times, unroll) = self.form, self.loops
-        load = 4 * f.pitch + 4 * f.stride * (unroll - 1) + 8  # LDRD: a multiple of 4 up to 1020
-        step = 2 * unroll * f.channels
-        return load <= 1020 and step <= 4095 and times * step <= 65535 and 1 <= self.shift <= 31
+        odd = unroll if times <= 1 else 0  # pairs before the odd output
+        load = 4 * f.pitch + 4 * f.stride * max(unroll - 1, odd) + 8  # LDRD: a multiple of 4 up to 1020
+        step = (2 * unroll + 1) * f.channels
+        row = 2 * f.pitch * f.stride
+        return load <= 1020 and step <= 4095 and times * step <= 65535 and row <= 4095 and 1 <= self.shift <= 31
 
 
 def windows(op: ops.DepthwiseConv2D) -> Windows | None:
