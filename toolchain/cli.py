@@ -96,6 +96,35 @@ def parser() -> argparse.ArgumentParser:
 
     verb = _verb(
         verbs,
+        "stream",
+        stream,
+        "write the graph that takes only the new frames of a model over a window, and keeps the rest as states",
+        "stream model.tflite --out step.graph --frames 2",
+    )
+    _model(verb)
+    verb.add_argument(
+        "--out", type=Path, required=True, metavar="STEP.graph", help="the graph to write, a model like any other"
+    )
+    verb.add_argument(
+        "--frames",
+        type=_positive,
+        metavar="N",
+        help="new frames at a step (default: as many as the strides along time need)",
+    )
+    verb.add_argument(
+        "--axis",
+        type=_whole,
+        metavar="K",
+        help="axis of the input that is time, without the batch, channels last (default: the first of several frames)",
+    )
+    verb.add_argument(
+        "--stream-input", metavar="NAME", help="the input that frames come in, where the model has several"
+    )
+    verb.add_argument("--seed", type=_whole, default=0, help="of the frames that the steps are compared on (default 0)")
+    _json(verb)
+
+    verb = _verb(
+        verbs,
         "estimate",
         estimate,
         "what the circuit on an FPGA board would take, by the cost model, and what would go wrong building it",
@@ -355,6 +384,21 @@ def verify(arguments: argparse.Namespace) -> int:
     if arguments.json != "-":
         report.verification(_console(arguments), found)
     return int(arguments.verdict)
+
+
+def stream(arguments: argparse.Namespace) -> int:
+    from toolchain import files, report, streaming
+    from toolchain.streaming import proof
+
+    if arguments.out.suffix != ".graph":
+        raise ToolchainError(f"--out {arguments.out}", "must end in .graph: the text of a graph is written")
+    made = streaming.stream(_load(arguments), arguments.frames, arguments.axis, arguments.stream_input)
+    compared = proof.compare(made, seed=arguments.seed)
+    files.write_text(arguments.out, str(made.graph))
+    _write_json(arguments, {**made.as_json(), "steps_compared": compared})
+    if arguments.json != "-":
+        report.stream(_console(arguments), made, compared, arguments.out)
+    return 0
 
 
 def estimate(arguments: argparse.Namespace) -> int:

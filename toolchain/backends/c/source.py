@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from toolchain.ir import Graph, State, Tensor
 from toolchain.ir.check import check_with_ranges
-from toolchain.layout import Function, copies, ctype, functions, head, nbytes, tensors
+from toolchain.layout import WORDS, Function, copies, ctype, functions, head, nbytes, tensors
 from toolchain.passes.plan import Plan
 
 from .calls import Context, call, kernel
@@ -66,7 +66,9 @@ def _states(graph: Graph, tables: Tables) -> str:
     if not graph.states:
         return ""
     lines = ["typedef struct {"]
-    lines += [f"    {ctype(s.input.qtype)} {field_name(s.input.name)}[{s.input.size}];" for s in graph.states]
+    for s in graph.states:
+        aligned = " NN_ALIGNED" if nbytes(s.input) >= WORDS else ""
+        lines.append(f"    {ctype(s.input.qtype)} {field_name(s.input.name)}[{s.input.size}]{aligned};")
     lines += ["} model_state_values;", ""]
     values = []
     for s in graph.states:
