@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from toolchain.boards import Board
     from toolchain.project import Project
 
+__all__ = ["Member", "emit", "emit_several", "kernel_files", "model_files"]
+
 
 def emit(graph: Graph, plan: Plan, board: Board) -> Project:
     """The project of this model for a board; ToolchainError where it cannot fit, before anything is written or compiled."""

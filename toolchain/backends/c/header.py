@@ -46,7 +46,7 @@ extern "C" {{
 #define MODEL_GRAPH_DIGEST "{digest}" /* of what the model computes, on every board */
 #define MODEL_GRAPH_DIGEST_BYTES {{ \\
 {rows(digest_bytes.split(", ")).rstrip(",").replace(chr(10), f" {chr(92)}{chr(10)}")} }}
-#define MODEL_ARENA_BYTES {plan.arena_bytes} /* static RAM between ops, beside inputs, outputs and states */
+#define MODEL_ARENA_BYTES {plan.arena_bytes} /* {"of the memory, for what lies between ops" if instance else "static RAM between ops, beside inputs, outputs and states"} */
 
 {_struct("model_inputs", graph.inputs)}
 

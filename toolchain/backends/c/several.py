@@ -27,7 +27,20 @@ if TYPE_CHECKING:
 
 MOST = 16
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-OURS = ("model", "models", "nn", "port", "protocol", "counter", "board", "kernels", "firmware", "main", "stack", "startup")
+OURS = (
+    "model",
+    "models",
+    "nn",
+    "port",
+    "protocol",
+    "counter",
+    "board",
+    "kernels",
+    "firmware",
+    "main",
+    "stack",
+    "startup",
+)
 
 
 @dataclass(frozen=True)

@@ -152,9 +152,7 @@ def _finish(c: Context) -> list[str]:
         if s not in aside and c.plan.place(s.output.name) != c.plan.place(s.input.name):
             lines += _copy(s.input, c.at(s.output), f"{c.states}.{name}")
     for s in aside:
-        lines += _copy(
-            s.input, f"{c.next_states}.{field_name(s.input.name)}", f"{c.states}.{field_name(s.input.name)}"
-        )
+        lines += _copy(s.input, f"{c.next_states}.{field_name(s.input.name)}", f"{c.states}.{field_name(s.input.name)}")
     return lines
 
 
