@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 STAGES = (ops.Requantize, ops.Threshold, ops.Lookup)  # ops on one value at a time, which need not be stored between
 SIZES = {"int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4, "uint32_t": 4, "int64_t": 8}
+WORDS = 16  # bytes of a state from which on it is copied by words, for which it and its next value are aligned
 
 
 def ctype(qtype: QType) -> str:

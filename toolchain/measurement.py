@@ -151,10 +151,13 @@ def measure(
     labels: Ints | None,
     runs: int,
     step: Callable[[str, float], None],
+    model: int | None = None,
 ) -> Measurement:
     """Run every sample once and compare with `simulate(graph)`; time `runs` runs; then profile each op once.
 
     A graph with states runs its samples twice: each from the initial state, then all as one stream.
+
+    `model`: which of an image's, where it has several.
 
     `graph` is the one that was loaded, `refined` and `plan` what was compiled from it: the passes are under test too.
     """
@@ -164,6 +167,8 @@ def measure(
     expected, _ = reference.simulate(graph, samples)
     total = len(next(iter(samples.values())))
     session = Session(link)
+    if model is not None:
+        session.select(model)
     hello = session.hello(image)
     first: Difference | None = None
     counts: list[int] = []

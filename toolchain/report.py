@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from toolchain.measurement import Measurement
     from toolchain.project import Image
     from toolchain.resources import Resources
+    from toolchain.streaming import Stream
     from toolchain.verify import Verification
 
 
@@ -105,6 +106,25 @@ def outputs(console: Console, graph: Graph, values: Mapping[str, Any], written: 
         console.print(np.array2string(array, threshold=200, edgeitems=4, max_line_width=120))
     if written:
         console.print(f"wrote {written}")
+
+
+def stream(console: Console, made: Stream, compared: int, written: Path) -> None:
+    """What a step takes and gives, and what it saves of a window's work."""
+    found = made.as_json()
+    full, one = made.macs
+    lines = table("one step", "", right=("",))
+    lines.add_row("new frames", f"{made.frames} of a window of {made.window}, input {made.input}")
+    lines.add_row("MACs", f"{one:,} of {full:,} ({one / full:.1%})")
+    lines.add_row("states", f"{found['state_bytes']:,} bytes")
+    for t in made.graph.outputs:
+        part = made.given[t.name]
+        what = "all of the window's" if part is None else f"positions {part[1][0]} to {part[1][1] - 1} of the window's"
+        lines.add_row(f"output {t.name}", f"{list(t.shape)}, {what}")
+    console.print(lines)
+    for line in made.anew:
+        console.print(f"anew at every step: {line}")
+    console.print(f"{compared} steps of seeded random frames: every output equals the full model's on its window")
+    console.print(f"wrote {written}")
 
 
 def boards(console: Console, found: Sequence[Board]) -> None:

@@ -98,7 +98,7 @@ class Layer:
     @property
     def alone(self) -> bool:
         """One position: eight rows at once."""
-        return self.out_h == 1 and self.out_w == 1 and self.k_h == 1 and self.run == self.in_w * self.in_c
+        return self.in_w == self.out_w == self.out_h == self.k_h == 1 and self.run == self.in_c
 
     @property
     def run(self) -> int:
@@ -207,6 +207,8 @@ def layer(op: ops.Mac) -> Layer | None:
     stride_h, stride_w = _two(op.strides, 1)
     top, left = _two([before for before, _ in op.padding], 0)
     weight = w.reshape(w.shape[0], k_h, k_w * x.channels)
+    if out_h == out_w == k_h == 1 and k_w == in_w and not top and not left:  # one window, of all: a dense layer
+        return Layer(weight, 1, 1, weight.shape[2], 1, 1, 1, 1, 1, 1, 0, 0, 1)
     if k_h == k_w == stride_h == stride_w == 1 and not any(v for pad in op.padding for v in pad):
         return _wide(weight, in_h * in_w, x.channels)
     return Layer(weight, in_h, in_w, x.channels, out_h, out_w, k_h, k_w, stride_h, stride_w, top, left, out_w)

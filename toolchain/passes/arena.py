@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from toolchain import overlap
 from toolchain.ir import Graph, ops
 from toolchain.ir.ops import inputs_of
-from toolchain.layout import SIZES, Chain, chains, concat_starts, ctype, head, nbytes, reads
+from toolchain.layout import SIZES, WORDS, Chain, chains, concat_starts, ctype, head, nbytes, reads
 
 from .packing import Body, Piece, Problem, pack
 from .plan import Plan
@@ -133,6 +133,7 @@ def problem(graph: Graph, plan: Plan, views: Views) -> tuple[Problem, tuple[str,
     the tensor at the start of each body."""
     steps = chains(graph, plan.fused)
     words = {inputs_of(op)[0].name for op in graph.ops if op.output.name in plan.kernels}
+    words |= {s.output.name for s in graph.states if nbytes(s.output) >= WORDS}  # copied at the end, by words
     last = _last_reads(graph, steps, views)
     pieces: dict[str, list[Piece]] = {}  # by the root
     aligns: dict[str, int] = {}

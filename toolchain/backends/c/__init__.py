@@ -7,6 +7,7 @@ firmware_templates/c/kernels.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolchain import __version__, overlap
@@ -14,13 +15,18 @@ from toolchain.data import folder
 from toolchain.ir import Graph
 from toolchain.passes.plan import Plan
 
+from .families import assembly
 from .fit import check_fit
 from .header import debug_header, header
+from .several import Member, files_of
+from .several import check_fit as check_several
 from .source import source
 
 if TYPE_CHECKING:
     from toolchain.boards import Board
     from toolchain.project import Project
+
+__all__ = ["Member", "emit", "emit_several", "kernel_files", "model_files"]
 
 
 def emit(graph: Graph, plan: Plan, board: Board) -> Project:
@@ -45,14 +51,15 @@ def model_files(graph: Graph, plan: Plan, board_name: str) -> tuple[dict[str, st
         "Do not edit. */"
     )
     overlap.check(graph, plan)
-    texts, tables, kernels = source(graph, plan, banner)
+    made = source(graph, plan, banner)
     files = {
         "model.h": header(graph, plan, banner),
         "model_debug.h": debug_header(graph, plan, banner),
-        **texts,
-        **kernel_files(kernels),
+        "model.c": made.text,
+        **assembly(made.assembled, banner),
+        **kernel_files(made.kernels),
     }
-    return files, tables.sizes
+    return files, made.tables.sizes
 
 
 def kernel_files(headers: tuple[str, ...]) -> dict[str, str]:
@@ -66,3 +73,19 @@ def kernel_files(headers: tuple[str, ...]) -> dict[str, str]:
             found[f"kernels/{name}"] = text
             waiting += re.findall(r'^#include "(\w+\.h)"', text, re.MULTILINE)
     return found
+
+
+def emit_several(members: Sequence[Member], board: Board) -> Project:
+    """The project of several models that share one memory; what HELLO answers at first is the first of them."""
+    from toolchain.boards import image_board
+    from toolchain.firmware import compile_commands, compiler_placeholder, firmware_files, product
+    from toolchain.project import Project
+
+    name = image_board(board).name
+    files, tables, kernels = files_of(members, name)
+    check_several(members, tables, board)
+    files |= kernel_files(kernels) | firmware_files(board)
+    made = dict(sorted(files.items()))
+    commands = compile_commands(board, compiler_placeholder(board), made)
+    title = "_".join(m.name for m in members)
+    return Project(title, made, commands, product(board), members[0].graph.digest(), name)

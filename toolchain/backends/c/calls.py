@@ -33,10 +33,32 @@ class Context:
     plan: Plan
     ranges: Mapping[str, Range]
     tables: Tables
+    instance: bool = False  # whether all that is written is the caller's: `self`, in and out
     declared: dict[str, str] = field(
         default_factory=dict
     )  # what model.c says before its functions, by what it declares
     assembled: dict[str, dict[str, None]] = field(default_factory=dict)  # lines of assembly by the family of kernels
+
+    @property
+    def self(self) -> tuple[str, ...]:
+        return ("self",) if self.instance else ()
+
+    @property
+    def takes(self) -> str:
+        """How a function's parameters begin, and, `passes`, a call's arguments."""
+        return "model_instance *self, " if self.instance else ""
+
+    @property
+    def passes(self) -> str:
+        return "self, " if self.instance else ""
+
+    @property
+    def states(self) -> str:
+        return "self->states" if self.instance else "model_states"
+
+    @property
+    def next_states(self) -> str:
+        return "self->next_states" if self.instance else "model_next_states"
 
     def declare(self, name: str, text: str) -> None:
         """Say this in model.c before the functions, one time however often it is asked for."""
@@ -64,7 +86,7 @@ class Context:
         if any(t.name == name for t in self.graph.inputs):
             return f"in->{field_name(name)}"
         if any(s.input.name == name for s in self.graph.states):
-            return f"model_states.{field_name(name)}"
+            return f"{self.states}.{field_name(name)}"
         return f"out->{field_name(name)}"
 
 

@@ -5,7 +5,7 @@ Rule: a family here has its form, its bounds and its model in toolchain/forms, u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from toolchain.ir import ops
@@ -32,7 +32,7 @@ class Family(Protocol):
 FAMILIES: dict[str, Family] = {"dsp": dsp}
 
 
-def assembly(lines: dict[str, dict[str, None]], banner: str) -> dict[str, str]:
+def assembly(lines: Mapping[str, dict[str, None]], banner: str) -> dict[str, str]:
     """model_<family>.S for each family with lines, by file name."""
     found = {}
     for name, made in lines.items():
