@@ -16,6 +16,7 @@ from tests.native import STRICT, record
 from tests.pages import needs_compiler
 from toolchain import boards, cli, flow, inputs, passes, protocol, reference
 from toolchain.backends.c import Member, kernel_files
+from toolchain.backends.c.names import field_name
 from toolchain.backends.c.several import check_members, files_of, named
 from toolchain.errors import ToolchainError
 from toolchain.ir import Graph, QType
@@ -25,6 +26,7 @@ from toolchain.links import open_link
 from toolchain.streaming import stream
 
 ZOO = Path(__file__).resolve().parents[1] / "examples" / "zoo"
+TURNS = 12
 RUN = """
 static uint64_t net_memory_1[(NET_MEMORY_BYTES + 8) / 8];
 static net_instance net_first, net_second;
@@ -126,7 +128,7 @@ def packed(graph: Graph, values: Mapping[str, np.ndarray]) -> np.ndarray:
     count = len(next(iter(values.values())))
     found = np.zeros(count, record(graph.inputs))
     for t in graph.inputs:
-        found[t.name] = values[t.name].reshape(count, t.size)
+        found[field_name(t.name)] = values[t.name].reshape(count, t.size)
     return found
 
 
@@ -173,6 +175,44 @@ def test_instances_and_models_run_at_once(tmp_path: Path) -> None:
     assert_array_equal(last["y"], sequence(other, others)["y"])
 
 
+def test_random_models_take_turns_in_one_memory(tmp_path: Path) -> None:
+    """Of every op and with states: each inference finds there what another model left."""
+    graphs = {f"r{k}": random_graph(100 + k, size=8) for k in range(8)}
+    members = [member(name, graph) for name, graph in graphs.items()]
+    lines = ["#include <stdio.h>", *(f'#include "{name}.h"' for name in graphs)]
+    lines.append(
+        "typedef union {" + " ".join(f"uint64_t {n}[({n.upper()}_MEMORY_BYTES + 8) / 8];" for n in graphs) + "} all;"
+    )
+    lines.append("static all memory;")
+    lines += [f"static {n}_instance {n}; static {n}_inputs {n}_in; static {n}_outputs {n}_out;" for n in graphs]
+    lines.append("int main(void) {")
+    lines += [f"    {n}_init(&{n}, &memory);" for n in graphs]
+    lines.append(f"    for (int k = 0; k < {TURNS}; k++) {{")
+    for n in graphs:
+        lines.append(f"        if (fread(&{n}_in, sizeof {n}_in, 1, stdin) != 1) return 1;")
+        lines.append(f"        {n}_run(&{n}, &{n}_in, &{n}_out);")
+        lines.append(f"        if (fwrite(&{n}_out, sizeof {n}_out, 1, stdout) != 1) return 1;")
+    program = compiled(members, tmp_path, "\n".join([*lines, "    }", "    return 0;", "}", ""]),
+                       "-O1", "-g", "-fsanitize=undefined,address", "-fno-sanitize-recover=all")  # fmt: skip
+    assert sum(bool(g.states) for g in graphs.values()) >= 2
+    values = {name: inputs.made_up(graph, TURNS) for name, graph in graphs.items()}
+    given = {name: packed(graph, values[name]) for name, graph in graphs.items()}
+    data = b"".join(given[n][k : k + 1].tobytes() for k in range(TURNS) for n in graphs)
+    done = subprocess.run([program], input=data, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    expected = {name: sequence(graph, values[name]) for name, graph in graphs.items()}
+    at = 0
+    for k in range(TURNS):
+        for name, graph in graphs.items():
+            kind = record(graph.outputs)
+            got = np.frombuffer(done.stdout[at : at + kind.itemsize], kind)
+            at += kind.itemsize
+            for t in graph.outputs:
+                assert_array_equal(
+                    got[field_name(t.name)].reshape(t.shape), expected[name][t.name][k], err_msg=f"{name} {k}"
+                )
+
+
 def test_a_model_has_no_memory_of_its_own(tmp_path: Path) -> None:
     """Not a byte of .data or .bss in its object, whatever the ops; a model as it is without --instances has some."""
     members = [member("net", stateful()), member("swap", swapping())]
@@ -212,7 +252,7 @@ def test_two_models_in_one_firmware() -> None:
     assert found["a"].ram_bytes < alone["a"].ram_bytes + 400  # one memory, one room for inputs
     for name in ("a", "b"):
         here, there = found[name].count, alone[name].count
-        assert here and there and abs(here.min / there.min - 1) < 0.005
+        assert here and there and abs(here.min / there.min - 1) < 0.02
 
 
 def test_the_board_answers_for_the_model_that_was_selected(tmp_path: Path) -> None:
