@@ -221,6 +221,7 @@ def test_instructions_from_ticks() -> None:
         "qemu_mps2_an386": "16/5",
         "qemu_mps2_an500": "16/5",
         "qemu_mps2_an505": "64/25",
+        "qemu_mps3_an547": "512/125",
         "qemu_microbit": "256/125",
         "qemu_virt_rv32": "128",
         "qemu_netduinoplus2": "2688/125",

@@ -124,7 +124,7 @@ def test_unknown_names_are_refused(plant: Plant) -> None:
         tools.compiler("arm", "cortex-m4")
     assert str(error.value) == (
         "core 'cortex-m4': is none of host, cortex-m0, cortex-m0plus, cortex-m3, cortex-m4f, cortex-m7, cortex-m33, "
-        "rv32imac; did you mean 'cortex-m4f'?"
+        "cortex-m55, rv32imac; did you mean 'cortex-m4f'?"
     )
     with pytest.raises(ToolchainError) as error:
         tools.compiler("riscv", "cortex-m3")

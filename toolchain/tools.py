@@ -158,6 +158,12 @@ CORES: dict[str, _Core] = {
     "cortex-m4f": _cortex("cortex-m4", "fpv4-sp-d16"),
     "cortex-m7": _cortex("cortex-m7", "fpv5-d16"),
     "cortex-m33": _cortex("cortex-m33", "fpv5-sp-d16"),
+    # GCC derives the FPU and Helium from the core's name; clang's plain cortex_m55 has no Helium
+    "cortex-m55": _Core(
+        "arm",
+        ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"),
+        ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m55+mve+mve_fp"),
+    ),
     # mcycle needs Zicsr. GCC 12 finds no libgcc for -march=rv32imac_zicsr and links the one of rv64; the older
     # specification has Zicsr within I.
     "rv32imac": _Core(
