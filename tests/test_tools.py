@@ -151,6 +151,19 @@ def test_zig_stands_in_where_there_is_no_gcc(plant: Plant) -> None:
     assert tools.compiler("arm", "cortex-m4f", "clang").argv == (str(zig), "cc")
 
 
+def test_a_cortex_m55_prefers_clang(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes fewer instructions of vector code; who names a GCC by the variable means it."""
+    gcc = plant("arm-none-eabi-gcc", "12.2.1")
+    assert tools.compiler("arm", "cortex-m55").argv == (str(gcc),)
+    zig = plant("zig", "0.17.1")
+    chosen = tools.compiler("arm", "cortex-m55")
+    assert (chosen.argv, chosen.family) == ((str(zig), "cc"), "clang")
+    assert "-mcpu=cortex_m55+mve+mve_fp" in chosen.flags
+    assert tools.compiler("arm", "cortex-m55", "gcc").argv == (str(gcc),)
+    monkeypatch.setenv("ARM_NONE_EABI_GCC", str(gcc))
+    assert tools.compiler("arm", "cortex-m55").argv == (str(gcc),)
+
+
 def test_a_host_cc_that_is_clang_is_called_so(plant: Plant) -> None:
     path = plant("cc", "Apple clang version 15.0.0")
     assert tools.compiler("host") == tools.Compiler((str(path),), (), (), "clang", "15.0.0")

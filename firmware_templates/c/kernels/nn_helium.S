@@ -184,4 +184,52 @@
     bne.w 10b
     NN_HELIUM_END \name
     .endm
+
+    /* Windows of each channel alone, at four positions. `width` channels lie side by side in the columns, so tap t of a channel is t *
+     * width bytes on: one gathering load brings all taps of a window, and one VMLADAV gives its sum. Lanes without a tap have the weight
+     * 0, whatever they read. Offsets are bytes: q4 and q5 of two positions, q6 and q7 of the next channel there. */
+    .macro NN_HELIUM_GATHER sum, x, offsets, w
+    vldrb.u8 q0, [\x, \offsets]
+    vmladav.s8 \sum, q0, \w
+    .endm
+
+    .macro NN_HELIUM_WINDOWS name, width, step, row
+    NN_HELIUM_BEGIN \name
+    mov r1, r0
+    add r3, r1, #2 * \step
+    ldr r5, [sp, #20]
+    mov r11, r2
+    movs r0, #0
+    .if \width == 16
+    vidup.u8 q4, r0, #8
+    vadd.i8 q4, q4, q4
+    .else
+    vidup.u8 q4, r0, #\width
+    .endif
+    movs r0, #\step
+    movs r2, #1
+    vadd.i8 q5, q4, r0
+    vadd.i8 q6, q4, r2
+    vadd.i8 q7, q5, r2
+10:
+    vldrb.8 q2, [r9], #16
+    vldrb.8 q3, [r9], #16
+    NN_HELIUM_GATHER r0, r1, q4, q2
+    NN_HELIUM_GATHER r2, r1, q5, q2
+    NN_HELIUM_GATHER r4, r3, q4, q2
+    NN_HELIUM_GATHER r6, r3, q5, q2
+    NN_HELIUM_GATHER r8, r1, q6, q3
+    NN_HELIUM_GATHER r10, r1, q7, q3
+    NN_HELIUM_GATHER r12, r3, q6, q3
+    NN_HELIUM_GATHER lr, r3, q7, q3
+    adds r1, #2
+    adds r3, #2
+    strd r2, r10, [r11, #4 * \row]
+    strd r4, r12, [r11, #8 * \row]
+    strd r6, lr, [r11, #12 * \row]
+    strd r0, r8, [r11], #8
+    cmp r11, r5
+    bne 10b
+    NN_HELIUM_END \name
+    .endm
 #endif

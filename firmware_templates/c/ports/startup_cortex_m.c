@@ -63,8 +63,7 @@ __attribute__((naked, noreturn)) void Reset_Handler(void) {
                      "str r1, [r0]\n"
                      "dsb\n"
                      "isb\n"
-                     "ldr r0, =%c0\n"
-                     "bx r0\n"
+                     "b.w %c0\n"
                      ".ltorg\n" ::"i"(reset));
 }
 #define STARTED reset
