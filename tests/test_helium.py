@@ -13,7 +13,7 @@ from tests.graphs import inputs_for
 from tests.hls import joined, split
 from tests.native import run_native
 from tests.test_dsp import STEP, forced, known, layer, requantized
-from toolchain import boards, flow, passes, reference, tools
+from toolchain import flow, passes, reference, tools
 from toolchain.errors import MissingToolError
 from toolchain.forms import helium
 from toolchain.ir import Graph, QType

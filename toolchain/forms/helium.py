@@ -173,6 +173,28 @@ class Layer:
         outputs = self.at.out_h * self.at.out_w * self.rows
         return calls * sum(map(self.dot.instructions, parts)) + copies + REQUANTIZE * outputs
 
+    def order(self) -> list[tuple[int | None, int]] | None:
+        """Each filling of the columns reads all that it needs before its outputs are written; where nothing is copied, each call does.
+        Not known of rows that are the image's columns, whose outputs do not follow one another."""
+        at, row, positions = self.at, self.dot.row, self.dot.positions
+        if at.swapped or (self.direct and self.rows > row and not self.alone) or (self.tile < at.out_w and at.out_h > 1):
+            return None
+        if self.alone:  # fours of channels are written after each call, which reads x again
+            return [(0, min(c + row, self.rows)) for c in range(0, self.rows, row)]
+        found: list[tuple[int | None, int]] = []
+        for oh in range(at.out_h):
+            top, end = max(oh * at.stride_h - at.top, 0), min(oh * at.stride_h - at.top + at.k_h, at.in_h)
+            for first in range(0, at.out_w, positions if self.direct else self.tile):
+                last = min(first + (positions if self.direct else self.tile), at.out_w)
+                first = min(first, max(last - positions, 0)) if self.direct else first
+                column = max(first * at.stride_w - at.left, 0)
+                low = (top * at.in_w + column) * self.in_c if top < end and column < at.in_w else None
+                found.append((low, (oh * at.out_w + last) * self.rows))
+        return found
+
+    def in_place(self) -> int | None:
+        return None
+
     def packed(self) -> Ints:
         """[blocks, slices, rows of a block, taps, 16]: the order in which nn_helium.S reads them; 0 behind the last of each."""
         dot = self.dot
@@ -259,6 +281,12 @@ class Windows:
         copies = slices * self.at.out_h * self.columns * self.at.k_h * (3 + width // 8)
         outputs = self.at.out_h * self.at.out_w * self.channels
         return slices * self.at.calls * self.gather.instructions(width) + copies + REQUANTIZE * outputs
+
+    def order(self) -> list[tuple[int | None, int]] | None:
+        return None
+
+    def in_place(self) -> int | None:
+        return None
 
     def packed(self) -> Ints:
         """[channels, 16], an even number of channels: taps by columns; 0 behind the last."""
