@@ -33,6 +33,7 @@ IMAGES = 20
 DIGITS = 10_000
 ZOO_BOARD = "qemu_mps2_an386"
 MODELS_BOARD = "unicorn_m4"
+HELIUM_BOARD = "qemu_mps3_an547"
 MLPERF_TINY = Path(__file__).resolve().parents[1] / "tests" / "models" / "mlperf_tiny"
 OURS = ("bitwright", "python", "numpy")
 
@@ -155,6 +156,8 @@ def main() -> None:
         f"{on_boards(graph, images, [b for b in every if b.emulated and not b.fpga])}\n"
         f"## MLPerf Tiny on {MODELS_BOARD}\n\n"
         f"{of_models(boards.load(MODELS_BOARD), mlperf_tiny())}\n"
+        f"## MLPerf Tiny on {HELIUM_BOARD}\n\n"
+        f"{of_models(boards.load(HELIUM_BOARD), mlperf_tiny())}\n"
         f"## The Brevitas zoo on {ZOO_BOARD}\n\n"
         f"{of_models(boards.load(ZOO_BOARD), the_zoo())}\n"
         "## This host's clock\n\n"

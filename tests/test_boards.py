@@ -13,7 +13,7 @@ from toolchain.errors import ToolchainError
 from toolchain.project import elf_segments
 
 NAMED = {
-    "native", "qemu_mps2_an385", "qemu_mps2_an386", "qemu_mps2_an500", "qemu_mps2_an505", "qemu_microbit",
+    "native", "qemu_mps2_an385", "qemu_mps2_an386", "qemu_mps2_an500", "qemu_mps2_an505", "qemu_mps3_an547", "qemu_microbit",
     "qemu_virt_rv32", "unicorn_m4", "nucleo_f446re", "nucleo_l4r5zi", "nucleo_h7a3zi_q", "netduinoplus2",
     "qemu_netduinoplus2", "raspberry_pi_pico", "rp2040js_pico", "microbit",
 }  # fmt: skip
@@ -82,7 +82,7 @@ MISTAKES = {
     ("clock_hz = 16", "clock_hx = 16"): "unknown key 'clock_hx'; did you mean 'clock_hz'?",
     ('core = "cortex-m4f"\n', 'core = "cortex-m4"\n'): (
         "unknown core 'cortex-m4'; did you mean 'cortex-m4f'? known: host, cortex-m0, cortex-m0plus, cortex-m3, "
-        "cortex-m4f, cortex-m7, cortex-m33, rv32imac"
+        "cortex-m4f, cortex-m7, cortex-m33, cortex-m55, rv32imac"
     ),
     ('uart = "stm32_v1"', 'uart = "stm32_v3"'): (
         f"unknown uart 'stm32_v3'; did you mean 'stm32_v2'? known: {', '.join(boards.uarts())}"

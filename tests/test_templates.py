@@ -38,6 +38,8 @@ COMPILERS = [
     ("arm", "cortex-m4f", "gcc"),
     ("arm", "cortex-m7", "gcc"),
     ("arm", "cortex-m33", "gcc"),
+    ("arm", "cortex-m55", "gcc"),
+    ("arm", "cortex-m55", "clang"),
     ("arm", "cortex-m4f", "clang"),
     ("riscv", "rv32imac", "gcc"),
     ("riscv", "rv32imac", "clang"),

@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from tests import tflite_files
-from tests.pages import needs_compiler
+from tests.pages import needs, needs_compiler
 from toolchain import boards, cli, flow, inputs, passes, reference
 from toolchain.ir import Graph
 from toolchain.layout import nbytes
@@ -22,6 +22,7 @@ MODELS = Path(__file__).with_name("models") / "mlperf_tiny"
 NAMES = {"ad01_int8": (640,), "kws_ref_model": (49, 10, 1), "pretrainedResnet_quant": (32, 32, 3)}
 MACS = {"ad01_int8": 264_192, "kws_ref_model": 2_656_768, "pretrainedResnet_quant": 12_501_632}
 COUNT = 12
+MOST_ON_M55 = {"ad01_int8": 0.161, "kws_ref_model": 0.292, "pretrainedResnet_quant": 0.170}  # by clang
 MOST_PER_MAC = {"ad01_int8": 1.168, "kws_ref_model": 1.273, "pretrainedResnet_quant": 1.051}
 MOST_CYCLES_PER_MAC = {"ad01_int8": 1.470, "kws_ref_model": 1.619, "pretrainedResnet_quant": 1.269}  # modelled
 
@@ -110,6 +111,20 @@ def test_an_emulated_cortex_m4_computes_the_same(name: str) -> None:
         pytest.importorskip("capstone")
         assert found.modelled_cycles_per_mac is not None
         assert found.count_per_mac < found.modelled_cycles_per_mac <= MOST_CYCLES_PER_MAC[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_emulated_cortex_m55_computes_the_same(name: str) -> None:
+    board = boards.load("qemu_mps3_an547")
+    needs_compiler(board.compiler, board.core)
+    needs("qemu-system-arm")
+    x = samples(name)[:2] if name == "pretrainedResnet_quant" else samples(name)[:6]
+    found = flow.measure(graph(name), board, x, runs=1)
+    assert found.bit_exact
+    assert found.outputs_compared == simulated(name, x).size
+    if any("zig cc 0.17" in f"{tool} {version}" for tool, version in found.versions.items()):
+        assert found.count_per_mac is not None
+        assert found.count_per_mac <= MOST_ON_M55[name]
 
 
 if __name__ == "__main__":

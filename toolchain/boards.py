@@ -33,6 +33,7 @@ CORES = {
     "cortex-m4f": "arm",
     "cortex-m7": "arm",
     "cortex-m33": "arm",
+    "cortex-m55": "arm",
     "rv32imac": "riscv",
 }  # core -> the compiler it needs
 COUNTERS = ("none", "dwt", "systick", "mcycle", "timer", "fpga")

@@ -88,8 +88,8 @@ TOOLS: dict[str, Spec] = {
         ),
         Spec(
             "zig",
-            "compiling where there is no GCC",
-            "GCC compiles everything",
+            "compiling where there is no GCC, and for a Cortex-M55",
+            "GCC compiles everything, for a Cortex-M55 to more instructions",
             _extra("compiler"),
             programs=("zig",),
             version_args=("version",),
@@ -98,7 +98,7 @@ TOOLS: dict[str, Spec] = {
         ),
         Spec(
             "qemu-system-arm",
-            "emulated boards qemu_mps2_* and qemu_microbit",
+            "emulated boards qemu_mps2_*, qemu_mps3_an547 and qemu_microbit",
             "unicorn_m4 emulates a Cortex-M4",
             "apt-get install qemu-system-arm",
             programs=("qemu-system-arm",),

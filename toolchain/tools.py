@@ -142,6 +142,7 @@ class _Core:
     kind: Kind
     gcc: tuple[str, ...]
     zig: tuple[str, ...]
+    prefers: Family = "gcc"  # which makes fewer instructions, of what is found
 
 
 def _cortex(name: str, fpu: str = "") -> _Core:
@@ -158,6 +159,14 @@ CORES: dict[str, _Core] = {
     "cortex-m4f": _cortex("cortex-m4", "fpv4-sp-d16"),
     "cortex-m7": _cortex("cortex-m7", "fpv5-d16"),
     "cortex-m33": _cortex("cortex-m33", "fpv5-sp-d16"),
+    # GCC derives the FPU and Helium from the core's name; clang's plain cortex_m55 has no Helium. GCC 12 makes little vector code of C:
+    # its keyword spotting, anomaly detection and image classification take more instructions than clang's (docs/kernels.md).
+    "cortex-m55": _Core(
+        "arm",
+        ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"),
+        ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m55+mve+mve_fp"),
+        prefers="clang",
+    ),
     # mcycle needs Zicsr. GCC 12 finds no libgcc for -march=rv32imac_zicsr and links the one of rv64; the older
     # specification has Zicsr within I.
     "rv32imac": _Core(
@@ -177,7 +186,8 @@ _BARE: dict[Family, tuple[str, ...]] = {"gcc": ("-ffreestanding", "-fbuiltin"), 
 
 
 def compiler(kind: Kind, core: str = "host", family: Family | None = None) -> Compiler:
-    """The compiler for a core: GCC where it is found, else zig's clang; `family` insists on one of them.
+    """The compiler for a core: GCC where it is found, else zig's clang, or the other way round where the core prefers that and no
+    variable names a GCC; `family` insists on one of them.
 
     Kind host-cxx is the host's C++ compiler, which has no stand-in: the emulated types of HLS projects need GNU's library.
     Both take the same sources: freestanding headers only (no string.h), small memcpy and memset inlined, long division
@@ -191,6 +201,8 @@ def compiler(kind: Kind, core: str = "host", family: Family | None = None) -> Co
     if os.environ.get(TOOLS[name].env):
         require(name)  # an override that leads nowhere is a mistake, not a reason to take another compiler
     gcc, zig = find(name), find("zig")
+    if family is None and CORES[core].prefers == "clang" and zig.path and not os.environ.get(TOOLS[name].env):
+        family = "clang"
     if gcc.path is not None:
         own: Family = "clang" if kind in ("host", "host-cxx") and "clang" in _says(gcc.path, ("--version",)) else "gcc"
         if family in (None, own):
