@@ -1,4 +1,4 @@
-"""Random graphs over every op: the reference equals native C, QEMU's Cortex-M4 and RV32, rp2040js and unicorn, integer for integer."""
+"""Random graphs over every op: the reference equals native C, QEMU's Cortex-M4 and RV32, rp2040js, simavr and unicorn, integer for integer."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ BOARDS = {
     "qemu_mps2_an386": "qemu-system-arm",
     "qemu_virt_rv32": "qemu-system-riscv32",
     "rp2040js_pico": "rp2040js",
+    "simavr_uno": "simavr",
     "unicorn_m4": "unicorn",
 }
 
