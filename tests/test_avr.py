@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
+from tests import slow
 from tests.graphs import inputs_for, random_graph
 from toolchain import boards, data, flow, tools
 from toolchain.errors import ToolchainError
-from toolchain.ir import Graph
+from toolchain.ir import Graph, QType
+from toolchain.ir.builder import GraphBuilder
 from toolchain.project import elf_sections, elf_symbols
 
 BOARD = "simavr_uno"
@@ -54,6 +57,17 @@ def test_random_graphs_are_exact(seed: int) -> None:
         pytest.skip(f"too large: {str(error)[:80]}")
     assert found.first_difference is None
     assert found.bit_exact
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_softmax_is_exact(bits: int) -> None:
+    needs("avr-gcc", "simavr")
+    b = GraphBuilder("share")
+    x = b.input("x", (2, 11), QType(8, True, Fraction(1, 8)))
+    kind = QType(bits, True, Fraction(1, 1 << bits), None, -1 << (bits - 1))
+    b.output(b.softmax(x, slow.softmax_table(0.125, bits / 8), kind, "share"))
+    graph = b.graph()
+    assert flow.measure(graph, BOARD, inputs_for(graph, 8, bits), runs=1).bit_exact
 
 
 def test_what_does_not_fit_is_refused_by_name() -> None:
