@@ -84,6 +84,18 @@ __attribute__((naked, signal, used, externally_visible)) void __vector_13(void) 
 }
 #endif
 
+/* Of this board's counters: the one of 32 bits that is not the DWT's, and the one that an interrupt extends. */
+#if defined(BOARD_COUNTER_MPCCR)
+#define NARROW_KIND COUNTER_KIND_MPCCR
+#else
+#define NARROW_KIND COUNTER_KIND_TIMER
+#endif
+#if defined(BOARD_COUNTER_TIMER1)
+#define SERVED_KIND COUNTER_KIND_TIMER1
+#else
+#define SERVED_KIND COUNTER_KIND_SYSTICK
+#endif
+
 static uint32_t kind;
 static uint32_t overhead;
 
@@ -151,14 +163,14 @@ static uint64_t position(const counter_mark *mark) {
 }
 
 uint64_t counter_ticks(const counter_mark *begin, const counter_mark *end) {
-    if (kind == COUNTER_KIND_DWT || kind == COUNTER_KIND_TIMER || kind == COUNTER_KIND_MPCCR) {
+    if (kind == COUNTER_KIND_DWT || kind == NARROW_KIND) {
         return end->low - begin->low; /* modulo 2**32: the host refuses a run long enough to wrap */
     }
     return kind == COUNTER_KIND_NONE ? 0 : position(end) - position(begin);
 }
 
 uint32_t counter_interrupts(const counter_mark *begin, const counter_mark *end) {
-    return kind == COUNTER_KIND_SYSTICK || kind == COUNTER_KIND_TIMER1 ? end->handled - begin->handled : 0;
+    return kind == SERVED_KIND ? end->handled - begin->handled : 0;
 }
 
 static void wait_a_little(void) {
