@@ -61,6 +61,8 @@ NATIVE = {
     "gcc": Native(("gcc", "libc6-dev"), "tests that compile for the host use zig; those of UBSan and ASan are skipped"),
     "g++": Native(("g++",), "tests of the C simulation of HLS projects are skipped"),
     "verilator": Native(("verilator", "make"), "tests of the FPGA design at its pins are skipped"),
+    "avr-gcc": Native(("gcc-avr", "avr-libc"), "tests of ATmega328P firmware are skipped"),
+    "simavr": Native(("simavr", "libsimavr-dev"), "tests on simavr_uno are skipped"),
     "npm": Native(("nodejs", "npm"), "tests on rp2040js_pico are skipped"),
     "fashion-mnist": Native(
         ("dataset-fashion-mnist",),

@@ -30,6 +30,7 @@ EMULATED = (
     "qemu_virt_rv32",
     "qemu_netduinoplus2",
     "rp2040js_pico",
+    "simavr_uno",
     "unicorn_m4",
 )
 FAMILIES = ("gcc", "clang")

@@ -92,11 +92,13 @@ def test_without_root_it_says_what_is_skipped_and_why() -> None:
             "no gcc: tests that compile for the host use zig; those of UBSan and ASan are skipped",
             "no g++: tests of the C simulation of HLS projects are skipped",
             "no verilator: tests of the FPGA design at its pins are skipped",
+            "no avr-gcc: tests of ATmega328P firmware are skipped",
+            "no simavr: tests on simavr_uno are skipped",
             "no npm: tests on rp2040js_pico are skipped",
             "no fashion-mnist: its models in examples/zoo cannot be trained anew; tests of that are skipped",
             "to have them, as root: apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm "
             "qemu-system-misc gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf gcc libc6-dev g++ "
-            "verilator make nodejs npm dataset-fashion-mnist",
+            "verilator make gcc-avr avr-libc simavr libsimavr-dev nodejs npm dataset-fashion-mnist",
         ],
     )
 

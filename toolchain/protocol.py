@@ -31,8 +31,8 @@ class Message(IntEnum):
 
 
 REPLY = 0x80
-COUNTER_KINDS = ("none", "dwt", "systick", "mcycle", "fpga", "timer")
-COUNTERS_OF_32_BITS = ("dwt", "timer")
+COUNTER_KINDS = ("none", "dwt", "systick", "mcycle", "fpga", "timer", "mpccr", "timer1")
+COUNTERS_OF_32_BITS = ("dwt", "timer", "mpccr")
 HEADER = struct.Struct("<BHH")
 CRC = struct.Struct("<I")
 HELLO_REPLY = struct.Struct("<B32s32sBIHH")

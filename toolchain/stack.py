@@ -43,6 +43,8 @@ def bound(image: Path, usage: Mapping[str, int]) -> int:
     data = image.read_bytes()
     machine = struct.unpack_from("<H", data, 18)[0]
     known = functions(data)
+    if machine not in (ARM, RISCV):
+        raise _none(str(image), "it is for another processor than are read here")
     reader = {ARM: _thumb, RISCV: _rv32}[machine]
     entries = sorted(known)
     code = {at: reader(data, known[at].offset, known[at].size, at, known[at].holes) for at in entries}

@@ -73,6 +73,29 @@ TOOLS: dict[str, Spec] = {
             programs=("riscv64-unknown-elf-gcc", "riscv32-unknown-elf-gcc", "riscv-none-elf-gcc"),
         ),
         Spec(
+            "avr-gcc",
+            "firmware for the ATmega328P",
+            "all other boards",
+            "apt-get install gcc-avr avr-libc",
+            programs=("avr-gcc",),
+        ),
+        Spec(
+            "simavr",
+            "simulated board simavr_uno",
+            "firmware for it is built, not run",
+            "apt-get install simavr libsimavr-dev",
+            programs=("simavr",),
+            version_args=("--help",),
+        ),
+        Spec(
+            "avrdude",
+            "flashing an Arduino Uno",
+            "the image is built; flash it with your own tool",
+            "apt-get install avrdude",
+            programs=("avrdude",),
+            version_args=("-?",),
+        ),
+        Spec(
             "host-cc",
             "board native",
             "zig compiles it; no sanitizers",
@@ -166,6 +189,21 @@ TOOLS: dict[str, Spec] = {
             "build it from the Pico SDK, or apt-get install picotool where Debian is 13 or newer",
             programs=("picotool",),
             version_args=("version",),
+        ),
+        Spec(
+            "esptool.py",
+            "flashing an ESP32-C3",
+            "the image is built; flash it with your own tool",
+            "pip install esptool",
+            programs=("esptool.py", "esptool"),
+            version_args=("version",),
+        ),
+        Spec(
+            "dfu-util",
+            "flashing a GD32VF103 over USB",
+            "the image is built; flash it with your own tool",
+            "apt-get install dfu-util",
+            programs=("dfu-util",),
         ),
         Spec(
             "tensorflow", "training, live Keras models, verify", _FRAMEWORK, _extra("qkeras"), distribution="tensorflow"

@@ -23,7 +23,7 @@ from toolchain.tool_list import TOOLS, Spec
 if TYPE_CHECKING:
     from rich.console import Console
 
-Kind = Literal["host", "host-cxx", "arm", "riscv"]
+Kind = Literal["host", "host-cxx", "arm", "riscv", "avr"]
 Family = Literal["gcc", "clang"]
 
 
@@ -174,12 +174,19 @@ CORES: dict[str, _Core] = {
         ("-march=rv32imac", "-misa-spec=2.2", "-mabi=ilp32"),
         ("-target", "riscv32-freestanding-none", "-mcpu=generic_rv32+m+a+c+zicsr", "-mabi=ilp32"),
     ),
+    "rv32imc": _Core(
+        "riscv",
+        ("-march=rv32imc", "-misa-spec=2.2", "-mabi=ilp32"),
+        ("-target", "riscv32-freestanding-none", "-mcpu=generic_rv32+m+c+zicsr", "-mabi=ilp32"),
+    ),
+    "atmega328p": _Core("avr", ("-mmcu=atmega328p",), ()),
 }
 _GCC: dict[Kind, str] = {
     "host": "host-cc",
     "host-cxx": "host-cxx",
     "arm": "arm-none-eabi-gcc",
     "riscv": "riscv64-unknown-elf-gcc",
+    "avr": "avr-gcc",
 }
 # Freestanding, yet with built-ins: else every 4-byte memcpy is a call. zig's clang inlines them only with -fhosted.
 _BARE: dict[Family, tuple[str, ...]] = {"gcc": ("-ffreestanding", "-fbuiltin"), "clang": ("-fhosted",)}
@@ -207,7 +214,7 @@ def compiler(kind: Kind, core: str = "host", family: Family | None = None) -> Co
         own: Family = "clang" if kind in ("host", "host-cxx") and "clang" in _says(gcc.path, ("--version",)) else "gcc"
         if family in (None, own):
             return _compiler((gcc.path,), CORES[core].gcc, kind, own, gcc)
-    if kind == "host-cxx":
+    if kind in ("host-cxx", "avr"):
         raise MissingToolError(name, gcc.problem or "is not what was asked for", advice(name))
     if zig.path is not None and family != "gcc":
         return _compiler((zig.path, "cc"), CORES[core].zig, kind, "clang", zig)
@@ -218,7 +225,7 @@ def compiler(kind: Kind, core: str = "host", family: Family | None = None) -> Co
 
 
 def _compiler(argv: tuple[str, ...], arch: tuple[str, ...], kind: Kind, family: Family, tool: Tool) -> Compiler:
-    hosted = kind in ("host", "host-cxx")
+    hosted = kind in ("host", "host-cxx", "avr")  # an AVR has avr-libc's start-up and its own linker script
     bare = () if hosted else _BARE[family]
     link = () if hosted else ("-nostdlib", "-lgcc")  # zig takes -lgcc to mean its own compiler-rt
     return Compiler(argv, (*arch, *bare), link, family, tool.version or "unknown")

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from toolchain import tools
 from toolchain.boards import Board
+from toolchain.errors import ToolchainError
 from toolchain.links import CountKind, Link
 from toolchain.links._child import Child, socket_pair
 from toolchain.project import Image, elf_segments
 from toolchain.protocol import Hello
 
+START_S = 60.0  # Node.js on a busy machine; only then does the time of a request begin
 INTERRUPT_CYCLES = 9  # of firmware/counter.c: ldr, ldr, adds, str, bx
 
 
@@ -36,6 +38,11 @@ class Rp2040jsLink(Link):
             flash += bytes(max(0, at + len(data) - len(flash)))
             flash[at : at + len(data)] = data
         self.child.send(struct.pack("<I", len(flash)) + flash)
+        if self.child.recv(1, START_S) != b"\0":
+            self.child.close()
+            raise ToolchainError(
+                self.where, f"rp2040js did not start within {START_S:g} s", "is this machine very busy?"
+            )
 
     def send(self, data: bytes) -> None:
         self.child.send(data)

@@ -1,6 +1,6 @@
 /* Runs an image on rp2040js (npm, MIT), for toolchain/links/rp2040js.py: `node rp2040js_run.mjs PACKAGE`. On standard input
- * come the length of the flash image (32 bits, little-endian), the image, and then what UART0 receives; what UART0 sends
- * goes to standard output.
+ * come the length of the flash image (32 bits, little-endian), the image, and then what UART0 receives; a zero byte and then
+ * what UART0 sends go to standard output.
  *
  * Rule: time is cycles and nothing else. SysTick counts each once (rp2040js's own goes by nanoseconds in floating point and
  * loses a tick a period), and while the firmware waits for a byte that has not come, nothing runs at all. */
@@ -118,6 +118,8 @@ function start(image) {
   core.SP = BOOT2_IN_RAM;
   core.LR = 0;
   core.PC = BOOT2_IN_RAM;
+  output.push(0); // tells that it runs
+  flush();
   run();
 }
 

@@ -38,6 +38,8 @@ def emit(graph: Graph, plan: Plan, board: Board) -> Project:
     name = image_board(board).name  # an image that runs on two boards bears the name of one
     files, tables = model_files(graph, plan, name)
     check_fit(graph, plan, tables, board)
+    if board.compiler == "avr":
+        files["model.c"] = tables_in_flash(files["model.c"])
     files |= firmware_files(board)
     commands = compile_commands(board, compiler_placeholder(board), files)
     made = dict(sorted(files.items()))
@@ -60,6 +62,13 @@ def model_files(graph: Graph, plan: Plan, board_name: str) -> tuple[dict[str, st
         **kernel_files(made.kernels),
     }
     return files, made.tables.sizes
+
+
+def tables_in_flash(text: str) -> str:
+    """model.c for an AVR: each table where only `lpm` reads it, and its name the address that kernels/nn.h knows it by."""
+    table = re.compile(r"^static const (u?int\d+_t) (\w+)(\[\d+\])", re.MULTILINE)
+    section = '__attribute__((section(".progmem.data.model")))'
+    return table.sub(rf"#define \2 NN_TABLE(\1, \2_in_flash)\nstatic const \1 \2_in_flash\3 {section}", text)
 
 
 def kernel_files(headers: tuple[str, ...]) -> dict[str, str]:
