@@ -11,7 +11,7 @@ from typing import Protocol
 
 from toolchain.ir.ops import Mac
 
-from . import dsp
+from . import dsp, narrow
 
 # Instructions for a product of the general kernels: on a Cortex-M3 tests/golden/counts.json has 3.2 to 8.7.
 GENERAL = 4.0
@@ -37,7 +37,7 @@ class Family(Protocol):
         """The op in this form, or None where it has none or a bound fails; its sums are known to fit 32 bits."""
 
 
-FAMILIES: tuple[Family, ...] = (dsp,)
+FAMILIES: tuple[Family, ...] = (narrow, dsp)
 
 
 def choices(op: Mac, core: str) -> Iterator[tuple[str, Form]]:
@@ -46,7 +46,7 @@ def choices(op: Mac, core: str) -> Iterator[tuple[str, Form]]:
         (family.NAME, form) for family in FAMILIES if core in family.CORES and (form := family.form_of(op)) is not None
     ]
     worth = [(name, form) for name, form in found if form.instructions < GENERAL * products(op)]
-    yield from sorted(worth, key=lambda pair: pair[1].instructions)
+    yield from sorted(worth, key=lambda pair: pair[1].instructions / getattr(pair[1], "allowance", 1.0))
 
 
 def products(op: Mac) -> int:

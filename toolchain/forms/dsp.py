@@ -57,9 +57,13 @@ class Dot:
     @property
     def line(self) -> str:
         """The line of model_dsp.S that makes it."""
-        times, unroll, rest = self.loops
-        numbers = (times, unroll, rest, self.segments, self.skip, self.step, int(self.straight))
-        return f"    NN_DSP_DOT {self.name}, {self.form}, {', '.join(map(str, numbers))}"
+        return f"    NN_DSP_DOT {self.name}, {self.form}, {self.arguments}"
+
+    @property
+    def arguments(self) -> str:
+        """Of its macro, from the loops on."""
+        numbers = (*self.loops, self.segments, self.skip, self.step, int(self.straight))
+        return ", ".join(map(str, numbers))
 
     @property
     def instructions(self) -> int:
@@ -131,6 +135,10 @@ class Layer:
     def scratch_bytes(self) -> int:
         behind = self.stride_w * self.in_c + 2  # a tile of odd size: a second position that nobody stores
         return 2 * (self.k_h * self.pitch + behind)
+
+    @property
+    def weight_bytes(self) -> int:
+        return 2 * -(-self.rows // (8 if self.alone else 4)) * self.block
 
     @property
     def dot(self) -> Dot:
