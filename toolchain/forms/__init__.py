@@ -6,7 +6,7 @@ instructions than the general kernel. Used by the pass that chooses and by the C
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from toolchain.ir.ops import Mac
@@ -40,13 +40,29 @@ class Family(Protocol):
 FAMILIES: tuple[Family, ...] = (narrow, dsp)
 
 
-def choices(op: Mac, core: str) -> Iterator[tuple[str, Form]]:
-    """Families by name with the op's form, those that are worth it on this core, the one of fewest instructions first."""
-    found = [
-        (family.NAME, form) for family in FAMILIES if core in family.CORES and (form := family.form_of(op)) is not None
-    ]
+def choices(op: Mac, core: str, optimize: str = "speed") -> Iterator[tuple[str, Form]]:
+    """Families by name with the op's form, those that are worth it on this core, the best first: that of fewest instructions, where
+    one whose weights are smaller may take `allowance` times as many; for size that of fewest bytes of weights."""
+    found = [(f.NAME, form) for f in FAMILIES if core in f.CORES and (form := form_for(f, op, optimize)) is not None]
     worth = [(name, form) for name, form in found if form.instructions < GENERAL * products(op)]
+    if optimize == "size":
+        worth.sort(key=lambda pair: flash(op, pair[1]))
+        yield from worth
+        return
     yield from sorted(worth, key=lambda pair: pair[1].instructions / getattr(pair[1], "allowance", 1.0))
+
+
+def form_for(family: Family, op: Mac, optimize: str) -> Form | None:
+    """A family may have forms of several sizes; then `smallest` is that of fewest bytes."""
+    smallest: Callable[[Mac], Form | None] = getattr(family, "smallest", family.form_of)
+    return smallest(op) if optimize == "size" else family.form_of(op)
+
+
+def flash(op: Mac, form: Form | None) -> int:
+    """Bytes of weights in a form; as they are where there is none, or where it does not say."""
+    tensor = op.weight.tensor
+    plain = tensor.size * (1 if tensor.qtype.bits <= 8 else 2 if tensor.qtype.bits <= 16 else 4)
+    return int(getattr(form, "weight_bytes", plain))
 
 
 def products(op: Mac) -> int:
@@ -55,4 +71,4 @@ def products(op: Mac) -> int:
     return op.output.size // op.output.channels * size
 
 
-__all__ = ["FAMILIES", "GENERAL", "Family", "Form", "choices", "products"]
+__all__ = ["FAMILIES", "GENERAL", "Family", "Form", "choices", "flash", "form_for", "products"]

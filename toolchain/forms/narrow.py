@@ -233,3 +233,8 @@ def form_of(op: ops.Mac) -> Narrow | None:
     bytes_ = dsp.form_of(op)
     most = bytes_.instructions if bytes_ is not None else max(form.instructions for form in found)
     return next((form for form in found if form.instructions <= form.allowance * most), None)
+
+
+def smallest(op: ops.Mac) -> Narrow | None:
+    """The form of fewest bytes, whatever it costs."""
+    return min(narrow(op), key=lambda form: form.weight_bytes, default=None)

@@ -30,7 +30,7 @@ def header(op: ops.Mac) -> str:
 def call(op: ops.Mac, rest: Sequence[ops.Op], name: str, y: str, stages: str, c: Context) -> list[str]:
     """The statements that compute the op; `rest` are the ops that `stages` do, `y` is where the result lies."""
     short = bool(rest) and takes_twice(rest[0], c.ranges[op.output.name])
-    form = narrow.form_of(op)
+    form = narrow.smallest(op) if c.plan.optimize == "size" else narrow.form_of(op)
     assert form is not None and form.fits, op.output.name
     layer = form.layer
     values = form.packed().ravel().tolist()

@@ -1,0 +1,46 @@
+"""Calls of the kernels of nn_stored.h: the general ones, with weights that lie in flash as toolchain/forms/stored.py says.
+
+One rule: the format is the one that the Plan names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from toolchain.forms import stored
+from toolchain.ir import ops
+from toolchain.layout import ctype
+
+from .general import general
+from .tables import CODES, fields
+
+if TYPE_CHECKING:
+    from .calls import Context
+
+SOURCE = ""
+GUARD = ""
+ZEROS = {stored.ALL: "NN_ALL_VALUES", stored.BITMAP: "NN_BITMAP", stored.INDEX: "NN_INDEX"}
+
+
+def header(op: ops.Mac) -> str:
+    return "nn_stored.h"
+
+
+def call(op: ops.Mac, rest: Sequence[ops.Op], name: str, y: str, stages: str, c: Context) -> list[str]:
+    """The statements that compute the op; `rest` are the ops that `stages` do, `y` is where the result lies."""
+    form = stored.form_of(op, c.plan.packing[op.weight.tensor.name])
+    data, table, table_code = c.tables.packed(op.weight, form)
+    code = CODES[ctype(op.weight.tensor.qtype)]
+    kernel, start, shape = general(op, code, name, c)
+    digits, bits = form.group
+    how: dict[str, object] = {"levels": form.levels, "digits": digits, "bits": bits, "low": form.low, "step": form.step}
+    if form.tables is not None:
+        how |= {"table": table, "table_type": table_code, "each": form.levels if len(form.tables) > 1 else 0}
+    how |= {"zeros": ZEROS[form.zeros], "gap": form.gap, "type": code}
+    return [
+        f"{kernel}_stored({c.at(op.input)}, {data}, (nn_param){start}, {y},",
+        f"    {shape},",
+        f"    {stages},",
+        f"    (nn_stored_form){fields(**how)}, model_scratch);",
+    ]
