@@ -105,6 +105,11 @@ class Narrow:
     def allowance(self) -> float:
         return ALLOWANCE[self.bits]
 
+    @property
+    def text(self) -> str:
+        """How the weights lie, as people read it."""
+        return "two values, 1-bit rows" if self.bits == 1 else f"{self.bits}-bit fields of {self.fields} rows"
+
     @cached_property
     def weight(self) -> Ints:
         """[rows, segments, run] as they are in flash."""

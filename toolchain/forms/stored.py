@@ -19,11 +19,15 @@ import numpy as np
 from toolchain.ir import ops
 from toolchain.ir.types import Ints
 
+from . import dsp
+
 NAME = "stored"
+DSP = "stored_dsp"  # decoded into the packed rows of forms/dsp.py
 MOST_LEVELS = 16  # of a table, and of numbers that share a group
 MOST_BITS = 24  # of a group: what a reader of bytes holds beside what is left of one
+POSITIONS_WORTH = 4  # of the output: packing a row costs about as much as it saves at two of them
 ALL, BITMAP, INDEX = range(3)  # NN_ALL_VALUES, NN_BITMAP, NN_INDEX
-POSITIONS = {ALL: "", BITMAP: "bitmap, ", INDEX: "index of {} bits, "}
+LEFT_OUT = {ALL: "", BITMAP: "bitmap, ", INDEX: "index of {} bits, "}
 
 
 def group(levels: int) -> tuple[int, int]:
@@ -64,7 +68,7 @@ class Stored:
         what = "ternary, " if self.levels == 3 else f"{self.levels} levels, " if digits > 1 else ""
         if self.tables is not None:
             what = f"codebook of {self.levels}{' per channel' if len(self.tables) > 1 else ''}, "
-        return POSITIONS[self.zeros].format(self.gap) + what + each
+        return LEFT_OUT[self.zeros].format(self.gap) + what + each
 
     def numbers(self, row: int, values: Ints) -> Ints:
         if self.tables is None:
@@ -235,3 +239,21 @@ def smallest(op: ops.Mac) -> Stored | None:
     found = min(formats(flat(op)), key=lambda form: form.weight_bytes, default=None)
     plain = op.weight.tensor.size * ceil(op.weight.tensor.qtype.bits / 8)
     return found if found is not None and found.weight_bytes < plain else None
+
+
+def layer(op: ops.Mac) -> dsp.Layer | None:
+    """The op in packed rows, where more than one position is worth packing them on the device."""
+    found = None if isinstance(op, ops.DepthwiseConv2D) else dsp.form_of(op)
+    return found if isinstance(found, dsp.Layer) and found.out_h * found.out_w >= POSITIONS_WORTH else None
+
+
+def words(count: int) -> int:
+    """Bytes, up to a whole word."""
+    return -(-count // 4) * 4
+
+
+def scratch_bytes(op: ops.Mac, name: str, value_bytes: int) -> int:
+    """What a kernel of this name needs while it runs: a decoded row, and with packed rows those and the widened input."""
+    row = words(flat(op).shape[1] * value_bytes)
+    packed = layer(op) if name == DSP else None
+    return row + (words(packed.scratch_bytes) + words(2 * packed.block) if packed is not None else 0)

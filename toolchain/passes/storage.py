@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from toolchain import forms
-from toolchain.forms import stored
+from toolchain.forms import dsp, stored
 from toolchain.ir import Graph
 from toolchain.ir.ops import Mac
 from toolchain.layout import SIZES, ctype
@@ -46,7 +46,9 @@ def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
     for gain, op, form in sorted(saved, key=lambda each: -each[0]):
         if plan.optimize != "size" and over <= 0:
             break
-        kernels[op.output.name] = stored.NAME
+        proved = op.output.name in kernels  # that its sums fit 32 bits, and that the core has the instructions
+        packs = proved and board.core in dsp.CORES and stored.layer(op) is not None
+        kernels[op.output.name] = stored.DSP if packs else stored.NAME
         packing[op.weight.tensor.name] = form.text
         over -= gain - DECODER
     plan = replace(plan, kernels=kernels, packing=packing)
@@ -63,9 +65,9 @@ def _bytes(op: Mac, plan: Plan, board: Board) -> int:
 
 
 def _scratch(op: Mac, plan: Plan, board: Board) -> int:
-    if plan.kernels.get(op.output.name) == stored.NAME:
-        row = int(stored.form_of(op, plan.packing[op.weight.tensor.name]).weight.shape[1])
-        return -(-row * SIZES[ctype(op.weight.tensor.qtype)] // 4) * 4
+    name = plan.kernels.get(op.output.name, "")
+    if name in (stored.NAME, stored.DSP):
+        return stored.scratch_bytes(op, name, SIZES[ctype(op.weight.tensor.qtype)])
     form = _form(op, plan, board)
     return form.scratch_bytes if form is not None else 0
 

@@ -147,6 +147,21 @@ NN_INLINE void nn_dsp_fill(nn_s16 *rows, const void *x, int32_t oh, int32_t firs
     }
 }
 
+/* Rows o to o + 3, where there are so many, of the position whose outputs begin at `at`, and of the next where there are both. */
+NN_INLINE void nn_dsp_put_four(void *y, int32_t at, const nn_s32 *sums, int32_t o, int both, nn_param bias, nn_dsp_shape s,
+                               nn_stages stages) {
+    nn_dsp_put(y, at, sums[0], sums[2], o, bias, s, stages);
+    if (s.out_c % 4 == 0 || o + 2 < s.out_c) {
+        nn_dsp_put(y, at, sums[4], sums[6], o + 2, bias, s, stages);
+    }
+    if (both) {
+        nn_dsp_put(y, at + s.out_c, sums[1], sums[3], o, bias, s, stages);
+        if (s.out_c % 4 == 0 || o + 2 < s.out_c) {
+            nn_dsp_put(y, at + s.out_c, sums[5], sums[7], o + 2, bias, s, stages);
+        }
+    }
+}
+
 NN_INLINE void nn_conv_dsp(const void *x, const nn_s16 *w, nn_param bias, void *y, nn_dsp_shape s, nn_stages stages, nn_dsp_dot *dot,
                            nn_s16 *rows) {
     for (int32_t first = 0; first < s.out_w; first += s.tile) {
@@ -160,16 +175,7 @@ NN_INLINE void nn_conv_dsp(const void *x, const nn_s16 *w, nn_param bias, void *
                     nn_s32 sums[8];
                     dot(rows + ow * s.stride_w * s.in_c, w_block, sums);
                     w_block += s.block;
-                    nn_dsp_put(y, at, sums[0], sums[2], o, bias, s, stages);
-                    if (s.out_c % 4 == 0 || o + 2 < s.out_c) {
-                        nn_dsp_put(y, at, sums[4], sums[6], o + 2, bias, s, stages);
-                    }
-                    if ((s.out_w % 2 == 0 && s.tile % 2 == 0) || ow + 1 < end) {
-                        nn_dsp_put(y, at + s.out_c, sums[1], sums[3], o, bias, s, stages);
-                        if (s.out_c % 4 == 0 || o + 2 < s.out_c) {
-                            nn_dsp_put(y, at + s.out_c, sums[5], sums[7], o + 2, bias, s, stages);
-                        }
-                    }
+                    nn_dsp_put_four(y, at, sums, o, (s.out_w % 2 == 0 && s.tile % 2 == 0) || ow + 1 < end, bias, s, stages);
                 }
             }
         }

@@ -37,7 +37,7 @@ def call(op: ops.Mac, rest: Sequence[ops.Op], name: str, y: str, stages: str, c:
     assert layer is not None and layer.fits(max(-q.min, q.max)), op.output.name
     weight = c.tables.array(f"packed_{op.weight.tensor.name}", "int16_t", layer.packed().ravel().tolist())
     starts = start(op, layer.weight.astype(object).sum(axis=(1, 2)), 2 if short else 1)
-    _dot(layer.dot, c)
+    dot(layer.dot, c)
     function = "nn_dense_dsp" if layer.alone else "nn_conv_dsp"
     return [
         f"{function}({c.at(op.input)}, {weight}, (nn_param){c.tables.param(f'{name}_bias', starts)}, {y},",
@@ -103,7 +103,8 @@ def _shifts(first: ops.Op) -> int:
     return sum(1 << n for n in found) if max(found) <= MOST_SHIFT else 0
 
 
-def _dot(dot: packed.Dot, c: Context) -> None:
+def dot(dot: packed.Dot, c: Context) -> None:
+    """Have this inner loop in model_dsp.S."""
     of, positions = (4, 2) if dot.form == "4X2" else (8, 1)
     numbers = (of, positions, dot.pairs, dot.segments, dot.skip, dot.step)
     c.declare(dot.name, f"NN_DSP_DOT({dot.name}, {', '.join(map(str, numbers))})")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from toolchain.ir import ops
 
-from . import dsp, narrow, stored
+from . import dsp, narrow, stored, stored_dsp
 
 if TYPE_CHECKING:
     from .calls import Context
@@ -29,7 +29,7 @@ class Family(Protocol):
         """The statements that compute the op; `rest` are the ops that `stages` do, `y` is where the result lies."""
 
 
-FAMILIES: dict[str, Family] = {"dsp": dsp, "narrow": narrow, "stored": stored}
+FAMILIES: dict[str, Family] = {"dsp": dsp, "narrow": narrow, "stored": stored, "stored_dsp": stored_dsp}
 
 
 def assembly(lines: dict[str, dict[str, None]], banner: str) -> dict[str, str]:

@@ -35,6 +35,7 @@ def call(op: ops.Mac, rest: Sequence[ops.Op], name: str, y: str, stages: str, c:
     layer = form.layer
     values = form.packed().ravel().tolist()
     weight = c.tables.array(f"narrow_{op.weight.tensor.name}", TYPES[form.bits], values)
+    c.tables.forms[weight] = form.text, op.weight.tensor.size
     start = dsp.start(op, layer.weight.astype(object).sum(axis=(1, 2)), 2 if short else 1)
     low, high = form.values
     how = {"bits": form.bits, "pairs": layer.pairs, "times": form.times}

@@ -29,18 +29,22 @@ def header(op: ops.Mac) -> str:
 
 def call(op: ops.Mac, rest: Sequence[ops.Op], name: str, y: str, stages: str, c: Context) -> list[str]:
     """The statements that compute the op; `rest` are the ops that `stages` do, `y` is where the result lies."""
-    form = stored.form_of(op, c.plan.packing[op.weight.tensor.name])
-    data, table, table_code = c.tables.packed(op.weight, form)
-    code = CODES[ctype(op.weight.tensor.qtype)]
-    kernel, start, shape = general(op, code, name, c)
-    digits, bits = form.group
-    how: dict[str, object] = {"levels": form.levels, "digits": digits, "bits": bits, "low": form.low, "step": form.step}
-    if form.tables is not None:
-        how |= {"table": table, "table_type": table_code, "each": form.levels if len(form.tables) > 1 else 0}
-    how |= {"zeros": ZEROS[form.zeros], "gap": form.gap, "type": code}
+    data, how = form(op, stored.form_of(op, c.plan.packing[op.weight.tensor.name]), c)
+    kernel, start, shape = general(op, CODES[ctype(op.weight.tensor.qtype)], name, c)
     return [
         f"{kernel}_stored({c.at(op.input)}, {data}, (nn_param){start}, {y},",
         f"    {shape},",
         f"    {stages},",
-        f"    (nn_stored_form){fields(**how)}, model_scratch);",
+        f"    {how}, model_scratch);",
     ]
+
+
+def form(op: ops.Mac, form: stored.Stored, c: Context) -> tuple[str, str]:
+    """The C name of the stream, and nn_stored_form."""
+    data, table, table_code = c.tables.packed(op.weight, form)
+    digits, bits = form.group
+    how: dict[str, object] = {"levels": form.levels, "digits": digits, "bits": bits, "low": form.low, "step": form.step}
+    if form.tables is not None:
+        how |= {"table": table, "table_type": table_code, "each": form.levels if len(form.tables) > 1 else 0}
+    how |= {"zeros": ZEROS[form.zeros], "gap": form.gap, "type": CODES[ctype(op.weight.tensor.qtype)]}
+    return data, f"(nn_stored_form){fields(**how)}"

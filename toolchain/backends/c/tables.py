@@ -86,6 +86,9 @@ class Tables:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.arrays: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self.forms: dict[
+            str, tuple[str, int]
+        ] = {}  # of packed weights, by array: how they lie there, how many they are
 
     def array(self, name: str, kind: str, values: Sequence[int]) -> str:
         """The C name of an array. A constant that one op reads as it is and another as a ladder may lie in two types."""
@@ -107,6 +110,7 @@ class Tables:
         assert text == form.text, f"{const.tensor.name}: {text} is planned, {form.text} is what its values lie in"
         name = f"stored_{const.tensor.name}"
         data = self.array(name, "uint8_t", list(form.data))
+        self.forms[data] = form.text, const.tensor.size
         if form.tables is None:
             return data, "0", "NN_S8"
         return data, *self.values(f"{name}_values", form.tables.ravel().tolist())
@@ -130,6 +134,19 @@ class Tables:
 
     def text(self) -> str:
         return "\n".join(
-            f"static const {kind} {name}[{len(values)}] = {{\n{rows(map(number, values))}\n}};"
+            f"{self._comment(name)}static const {kind} {name}[{len(values)}] = {{\n{rows(map(number, values))}\n}};"
             for name, (kind, values) in self.arrays.items()
         )
+
+    def _comment(self, name: str) -> str:
+        if name not in self.forms:
+            return ""
+        form, count = self.forms[name]
+        return f"/* {count:,} weights in {self.sizes[name]:,} bytes: {form} */\n"
+
+    def weights(self) -> dict[str, dict[str, str | int]]:
+        """Of each array of packed weights how they lie there, how many they are, and its bytes."""
+        return {
+            name: {"format": form, "values": count, "bytes": self.sizes[name]}
+            for name, (form, count) in self.forms.items()
+        }
