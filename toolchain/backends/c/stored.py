@@ -47,4 +47,5 @@ def form(op: ops.Mac, form: stored.Stored, c: Context) -> tuple[str, str]:
     if form.tables is not None:
         how |= {"table": table, "table_type": table_code, "each": form.levels if len(form.tables) > 1 else 0}
     how |= {"zeros": ZEROS[form.zeros], "gap": form.gap, "type": CODES[ctype(op.weight.tensor.qtype)]}
+    how["bytes"] = form.stream_bytes
     return data, f"(nn_stored_form){fields(**how)}"
