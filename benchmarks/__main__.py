@@ -25,6 +25,7 @@ from toolchain.boards import Board
 from toolchain.errors import MissingToolError
 from toolchain.inspect import macs
 from toolchain.ir import Graph
+from toolchain.measurement import Measurement
 
 RESULTS = Path(__file__).with_name("results.md")
 RUNS = 5  # of what the host's clock times
@@ -32,6 +33,7 @@ IMAGES = 20
 DIGITS = 10_000
 ZOO_BOARD = "qemu_mps2_an386"
 MODELS_BOARD = "unicorn_m4"
+HELIUM_BOARD = "qemu_mps3_an547"
 MLPERF_TINY = Path(__file__).resolve().parents[1] / "tests" / "models" / "mlperf_tiny"
 OURS = ("bitwright", "python", "numpy")
 
@@ -67,22 +69,32 @@ def on_boards(graph: Graph, images: np.ndarray, chosen: Iterable[Board]) -> str:
         count = median if low == high else f"{median} ({low} to {high})"
         sizes = [f"{n:,}" for n in (found.arena_bytes, found.flash_bytes, found.ram_bytes)]
         tools = ", ".join(f"{name} {version}" for name, version in found.versions.items() if name not in OURS)
-        rows.append([board.name, board.core, found.count_kind, count, f"{found.count_per_mac:.2f}", *sizes, tools])
-    header = ("board", "core", "count kind", "per inference", "per MAC", "arena", "flash", "RAM", "made and run with")
+        counted = (count, f"{found.count_per_mac:.2f}", *(modelled(found)[:1] or ["none"]))
+        rows.append([board.name, board.core, found.count_kind, *counted, *sizes, tools])
+    header = ("board", "core", "count kind", "per inference", "per MAC", "modelled cycles", "arena", "flash", "RAM")
+    header = (*header, "made and run with")
     return table(header, rows) + "".join(f"\n{line}" for line in missing)
 
 
 def of_models(board: Board, models: Iterable[tuple[str, Graph]]) -> str:
     """Whole inferences of several models on one board; exactness comes first, as above."""
-    rows = []
+    rows, extra = [], list[str]()
     for name, graph in models:
         found = flow.measure(graph, board, inputs.made_up(graph, 4), runs=4)
         assert found.bit_exact, f"{name}: {found.first_difference}"
         assert found.count is not None
         figures = [f"{n:,}" for n in (found.count.median, found.arena_bytes, found.flash_bytes)]
         macs_of = sum(macs(op) for op in graph.ops)
-        rows.append([name, f"{macs_of:,}", figures[0], f"{found.count_per_mac:.2f}", *figures[1:]])
-    return table(("model", "MACs", "instructions", "per MAC", "arena", "flash"), rows)
+        extra = modelled(found)
+        rows.append([name, f"{macs_of:,}", figures[0], f"{found.count_per_mac:.2f}", *extra, *figures[1:]])
+    more = ("modelled cycles", "modelled per MAC") if extra else ()
+    return table(("model", "MACs", "instructions", "per MAC", *more, "arena", "flash"), rows)
+
+
+def modelled(found: Measurement) -> list[str]:
+    """Modelled cycles and those per MAC; none where nothing models the core."""
+    cycles = found.modelled_cycles
+    return [f"{cycles.median:,}", f"{found.modelled_cycles_per_mac:.2f}"] if cycles else []
 
 
 def the_zoo() -> Iterator[tuple[str, Graph]]:
@@ -135,13 +147,18 @@ def main() -> None:
         "Written by `make bench`; not by hand.\n\n"
         f"bitwright {toolchain.__version__}, Python {platform.python_version()}, numpy {np.__version__}\n\n"
         f"## The digits CNN, {sum(macs(op) for op in graph.ops):,} MACs\n\n"
-        "Counts are of instructions that an emulator executed; it models no pipeline, so none of them is a time. Each output\n"
+        "`instructions` are those that an emulator executed, and it models no pipeline; `modelled` counts are an emulator's own cycles\n"
+        "for each instruction, `simulated` ones the clocks of a simulated core. None of them is a time. Each output\n"
         f"was equal to `simulate` first. {IMAGES} held-out images, median; in parentheses smallest and largest where they differ, as they do\n"
         "on cores that branch for a maximum or a clamp. Sizes are in bytes; RAM contains the stack that is reserved. The host process and simulated circuits, which\n"
-        "count nothing, and boards of silicon, of which none is on this desk, have no row.\n\n"
+        "count nothing, and boards of silicon, of which none is on this desk, have no row. *Modelled* cycles are no measurement: the\n"
+        "executed instructions at the costs of Arm's Cortex-M4 manual, without wait states; real boards took 0.85 to 1.36 times as many\n"
+        "(docs/boards.md).\n\n"
         f"{on_boards(graph, images, [b for b in every if b.emulated and not b.fpga])}\n"
         f"## MLPerf Tiny on {MODELS_BOARD}\n\n"
         f"{of_models(boards.load(MODELS_BOARD), mlperf_tiny())}\n"
+        f"## MLPerf Tiny on {HELIUM_BOARD}\n\n"
+        f"{of_models(boards.load(HELIUM_BOARD), mlperf_tiny())}\n"
         f"## The Brevitas zoo on {ZOO_BOARD}\n\n"
         f"{of_models(boards.load(ZOO_BOARD), the_zoo())}\n"
         "## This host's clock\n\n"

@@ -21,8 +21,14 @@ from toolchain.protocol import Session
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT / "examples" / "digits"
-EMULATED = ("native", "qemu_mps2_an386", "qemu_virt_rv32", "unicorn_m4")
-NEEDS = {"qemu_mps2_an386": "qemu-system-arm", "qemu_virt_rv32": "qemu-system-riscv32", "unicorn_m4": "unicorn"}
+EMULATED = ("native", "qemu_mps2_an386", "qemu_virt_rv32", "rp2040js_pico", "simavr_uno", "unicorn_m4")
+NEEDS = {
+    "qemu_mps2_an386": "qemu-system-arm",
+    "qemu_virt_rv32": "qemu-system-riscv32",
+    "rp2040js_pico": "rp2040js",
+    "simavr_uno": "simavr",
+    "unicorn_m4": "unicorn",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -28,6 +28,7 @@ OVERLAYS = {  # folder -> package without its dependencies, outside site-package
     "qkeras3": "qkeras-v3==1.2.1",  # the same module name as qkeras: reached by PYTHONPATH only, in a subprocess
     "aeon": "aeon==1.6.0",  # read for its data, never imported: no numba that it wants works with numpy 2.4
 }
+NPM = "scripts/npm"  # package.json and its lock: emulators that run under Node.js
 LEVELS = ("demo", "full")
 OLDEST = (3, 10)
 PIP_INSTALL = ("install", "--quiet", "--disable-pip-version-check", "-c", "constraints.txt")
@@ -60,6 +61,9 @@ NATIVE = {
     "gcc": Native(("gcc", "libc6-dev"), "tests that compile for the host use zig; those of UBSan and ASan are skipped"),
     "g++": Native(("g++",), "tests of the C simulation of HLS projects are skipped"),
     "verilator": Native(("verilator", "make"), "tests of the FPGA design at its pins are skipped"),
+    "avr-gcc": Native(("gcc-avr", "avr-libc"), "tests of ATmega328P firmware are skipped"),
+    "simavr": Native(("simavr", "libsimavr-dev"), "tests on simavr_uno are skipped"),
+    "npm": Native(("nodejs", "npm"), "tests on rp2040js_pico are skipped"),
     "fashion-mnist": Native(
         ("dataset-fashion-mnist",),
         "its models in examples/zoo cannot be trained anew; tests of that are skipped",
@@ -205,6 +209,21 @@ def pip_steps(level: str, machine: Machine, venv: str) -> List[Step]:
     return steps
 
 
+def npm_steps(level: str, venv: Path) -> List[Step]:
+    """What Node.js runs, as locked, into a folder of the venv; nothing where it is there already."""
+    lock, folder = ROOT / NPM / "package-lock.json", venv / "npm"
+    done = (folder / "node_modules/.package-lock.json").is_file()  # what npm writes last
+    same = done and (folder / lock.name).read_bytes() == lock.read_bytes()
+    if level != "full" or same:
+        return []
+    fill = (
+        'mkdir -p "$2" && cp "$1/package.json" "$1/package-lock.json" "$2" && exec npm ci --prefix "$2" "$3" "$4" "$5"'
+    )
+    flags = ("--ignore-scripts", "--no-audit", "--no-fund")
+    argv = ("sh", "-c", fill, "sh", NPM, str(folder), *flags)
+    return [Step("what runs under Node.js, by npm", argv, f"no rp2040js: {NATIVE['npm'].without}")]
+
+
 def key(level: str, machine: Machine, venv: str, inputs: Mapping[str, bytes]) -> str:
     """Names what a venv was filled with; a stamp holding it means there is nothing to do."""
     digest = hashlib.sha256()
@@ -342,7 +361,8 @@ def set_up(level: str, dry_run: bool) -> int:
         )
     if dry_run:
         ways = [] if made_with == machine.python else venv_ways(look_for_pip(), sys.executable, ".venv")
-        for step in [*system, *(ways[0] if ways else []), *pip_steps(level, machine, ".venv")]:
+        steps = [*pip_steps(level, machine, ".venv"), *npm_steps(level, Path(".venv"))]
+        for step in [*system, *(ways[0] if ways else []), *steps]:
             print(shlex.join(step.argv))
         for note in notes:
             print(note)
@@ -356,13 +376,15 @@ def set_up(level: str, dry_run: bool) -> int:
     keys = {name: key(name, machine, ".venv", inputs) for name in ("full", level)}  # full has all that a demo needs
     stamps = {name: venv / f".bitwright-{name}" for name in keys}
     if fresh and any(stamps[name].is_file() and stamps[name].read_text() == keys[name] for name in keys):
+        for step in npm_steps(level, Path(".venv")):
+            run(step)
         return 0
     print(f"set-up of .venv for {level}, Python {sys.version_info[0]}.{sys.version_info[1]}", flush=True)
     if not fresh:
         make_venv(venv, look_for_pip())
     for stamp in stamps.values():
         stamp.unlink(missing_ok=True)
-    for step in pip_steps(level, machine, ".venv"):
+    for step in [*pip_steps(level, machine, ".venv"), *npm_steps(level, Path(".venv"))]:
         run(step)
     stamps[level].write_text(keys[level])
     return 0

@@ -25,9 +25,12 @@ EMULATED = (
     "qemu_mps2_an386",
     "qemu_mps2_an500",
     "qemu_mps2_an505",
+    "qemu_mps3_an547",
     "qemu_microbit",
     "qemu_virt_rv32",
     "qemu_netduinoplus2",
+    "rp2040js_pico",
+    "simavr_uno",
     "unicorn_m4",
 )
 FAMILIES = ("gcc", "clang")

@@ -13,16 +13,19 @@ from toolchain.errors import ToolchainError
 from toolchain.project import elf_segments
 
 NAMED = {
-    "native", "qemu_mps2_an385", "qemu_mps2_an386", "qemu_mps2_an500", "qemu_mps2_an505", "qemu_microbit",
+    "native", "qemu_mps2_an385", "qemu_mps2_an386", "qemu_mps2_an500", "qemu_mps2_an505", "qemu_mps3_an547", "qemu_microbit",
     "qemu_virt_rv32", "unicorn_m4", "nucleo_f446re", "nucleo_l4r5zi", "nucleo_h7a3zi_q", "netduinoplus2",
-    "qemu_netduinoplus2", "raspberry_pi_pico", "microbit",
+    "qemu_netduinoplus2", "raspberry_pi_pico", "rp2040js_pico", "microbit",
+    "longan_nano", "esp32c3_devkit", "arduino_uno", "simavr_uno",
 }  # fmt: skip
 MICROCONTROLLERS = [name for name in boards.names() if boards.load(name).backend == "c"]
 
 
 def test_what_is_known_by_file_name() -> None:
-    assert {"process", "qemu", "serial", "unicorn"} <= set(boards.modules("links"))
-    assert {"process", "cmsdk", "stm32_v1", "stm32_v2", "nrf51", "pl011", "16550"} <= set(boards.uarts())
+    assert {"process", "qemu", "rp2040js", "serial", "simavr", "unicorn"} <= set(boards.modules("links"))
+    assert {"process", "cmsdk", "stm32_v1", "stm32_v2", "nrf51", "pl011", "16550", "esp32c3", "avr"} <= set(
+        boards.uarts()
+    )
 
 
 def test_the_boards_by_their_names() -> None:
@@ -52,10 +55,11 @@ def test_every_board_builds(name: str, family: str) -> None:
 
 
 @pytest.mark.parametrize("family", sample.FAMILIES)
-@pytest.mark.parametrize("name", ["netduinoplus2", "microbit"])
+@pytest.mark.parametrize("name", ["qemu_netduinoplus2", "qemu_microbit", "rp2040js_pico", "simavr_uno"])
 def test_the_emulated_twin_runs_the_very_same_image(name: str, family: str) -> None:
-    assert sample.project(f"qemu_{name}") == sample.project(name)
-    images = [sample.image(board, family).path.read_bytes() for board in (f"qemu_{name}", name)]
+    silicon = boards.load(name).image_of
+    assert sample.project(name) == sample.project(silicon)
+    images = [sample.image(board, family).path.read_bytes() for board in (name, silicon)]
     assert elf_segments(images[0]) == elf_segments(images[1])  # what is loaded; zig names its temporary files elsewhere
 
 
@@ -81,13 +85,13 @@ MISTAKES = {
     ("clock_hz = 16", "clock_hx = 16"): "unknown key 'clock_hx'; did you mean 'clock_hz'?",
     ('core = "cortex-m4f"\n', 'core = "cortex-m4"\n'): (
         "unknown core 'cortex-m4'; did you mean 'cortex-m4f'? known: host, cortex-m0, cortex-m0plus, cortex-m3, "
-        "cortex-m4f, cortex-m7, cortex-m33, rv32imac"
+        "cortex-m4f, cortex-m7, cortex-m33, cortex-m55, rv32imac, rv32imc, atmega328p"
     ),
     ('uart = "stm32_v1"', 'uart = "stm32_v3"'): (
         f"unknown uart 'stm32_v3'; did you mean 'stm32_v2'? known: {', '.join(boards.uarts())}"
     ),
     ('counter = "dwt"', 'counter = "sistick"'): (
-        "unknown counter 'sistick'; did you mean 'systick'? known: none, dwt, systick, mcycle, timer, fpga"
+        "unknown counter 'sistick'; did you mean 'systick'? known: none, dwt, systick, mcycle, timer, mpccr, timer1, fpga"
     ),
     ('link = "serial"', 'link = "usb"'): f"unknown link 'usb'; known: {', '.join(boards.modules('links'))}",
     (
@@ -154,8 +158,10 @@ def test_what_the_firmware_is_told_is_what_the_file_says(name: str) -> None:
     assert len(re.findall(r"\{STEP_", str(files["board.h"]))) == len(board.steps)
     if board.core != "host":
         assert int(defines["UART_BASE"][:-1], 16) == board.uart_base
+    if board.compiler in ("arm", "riscv"):
         numbers = dict(re.findall(r"^(\w+) = 0x([0-9A-F]+);", str(files["board.ld"]), re.MULTILINE))
         assert {key: int(value, 16) for key, value in numbers.items()} == {
             key: getattr(board, key)
-            for key in ("flash_origin", "flash_bytes", "ram_origin", "ram_bytes", "stack_bytes")
+            for key in ("flash_origin", "flash_bytes", "ram_origin", "ram_bytes", "stack_bytes", "flash_data_origin")
+            if key != "flash_data_origin" or board.flash_data_origin
         }

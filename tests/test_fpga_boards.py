@@ -129,7 +129,7 @@ MISTAKES = {
     ('backend = "hls4ml"', 'backend = "c"'): "key 'core' is missing; add core = ...",
     ('backend = "hls4ml"', 'backend = "hls4ml"\ncore = "cortex-m4"'): (
         "unknown core 'cortex-m4'; did you mean 'cortex-m4f'? known: host, cortex-m0, cortex-m0plus, cortex-m3, "
-        "cortex-m4f, cortex-m7, cortex-m33, rv32imac"
+        "cortex-m4f, cortex-m7, cortex-m33, cortex-m55, rv32imac"
     ),
 }  # fmt: skip
 

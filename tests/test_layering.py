@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 HEAVY = {
-    "brevitas", "h5py", "hls4ml", "keras", "onnx", "onnxoptimizer", "onnxruntime", "qkeras", "qonnx", "serial", "tensorflow", "tf_keras", "torch",
+    "brevitas", "capstone", "h5py", "hls4ml", "keras", "onnx", "onnxoptimizer", "onnxruntime", "qkeras", "qonnx", "serial", "tensorflow", "tf_keras", "torch",
     "unicorn",
 }  # fmt: skip
 

@@ -28,7 +28,13 @@ from toolchain.links.qemu import ticks_per_instruction
 from toolchain.project import Image
 from toolchain.protocol import OpCount, ProtocolError, RunResult, Session, Timing
 
-COUNTERS = {"qemu_microbit": "timer", "qemu_virt_rv32": "mcycle", "unicorn_m4": "dwt", "native": "none"}  # else systick
+COUNTERS = {
+    "qemu_microbit": "timer",
+    "qemu_virt_rv32": "mcycle",
+    "unicorn_m4": "dwt",
+    "simavr_uno": "timer1",
+    "native": "none",
+}  # else systick
 FAMILY = pytest.mark.parametrize("family", sample.FAMILIES)
 
 
@@ -91,8 +97,9 @@ def test_counts_repeat_whatever_else_goes_over_the_line(board: str, family: str)
         ops = [count(link, session, op) for op in profile]
         assert [count(link, session, op) for op in session.profile()] == ops
         assert ops[0] > 0.99 * total
-        assert 0 < ops[1] < 100
-        assert 0 < ops[2] < 100
+        small = 400 if board == "simavr_uno" else 100  # 8 bits at a time
+        assert 0 < ops[1] < small
+        assert 0 < ops[2] < small
 
 
 @FAMILY
@@ -120,10 +127,16 @@ def test_qemu_and_unicorn_count_the_same_image_alike(family: str) -> None:
     assert interrupts > 0, "the longest run must outlast SysTick's 24 bits"
 
 
-@pytest.mark.parametrize("board", ["qemu_mps2_an385", "qemu_mps2_an386", "qemu_mps2_an505"])
-def test_the_systick_wrap_race_is_won(board: str) -> None:
+@pytest.mark.parametrize(
+    ("board", "period"),  # AN547's tick is no whole number of ns: at 256 a hundred wraps within a run move a count by one
+    [
+        ("qemu_mps2_an385", 256), ("qemu_mps2_an386", 256), ("qemu_mps2_an505", 256), ("qemu_mps3_an547", 512),
+        ("rp2040js_pico", 256),
+    ],
+)  # fmt: skip
+def test_the_systick_wrap_race_is_won(board: str, period: int) -> None:
     """With a period of 256 ticks (80 or 100 instructions) wraps fall on every instruction of the measurement itself."""
-    image = sample.image(board, "gcc", ["-DCOUNTER_SYSTICK_PERIOD=256u"])
+    image = sample.image(board, "gcc", [f"-DCOUNTER_SYSTICK_PERIOD={period}u"])
     reference = sample.image(board, "gcc")
     with open_link(reference, boards.load(board)) as link:
         session = Session(link)
@@ -174,7 +187,7 @@ def test_unicorn_counts_alike_interrupted_or_not(compiled: bool, monkeypatch: py
 def test_unicorn_gives_no_count_that_wrapped() -> None:
     class Ahead:  # as if 2**32 instructions more had run from one reading to the next
         def __init__(self, counter: unicorn.CCounter | unicorn.PythonCounter) -> None:
-            self.counter, self.readings, self.stopped = counter, 0, counter.stopped
+            self.counter, self.readings, self.stopped, self.cycles = counter, 0, counter.stopped, 0
 
         @property
         def count(self) -> int:
@@ -215,12 +228,13 @@ def test_an_interrupt_from_the_keyboard_reaches_the_user(
 
 
 def test_instructions_from_ticks() -> None:
-    ratios = {name: ticks_per_instruction(boards.load(name)) for name in sample.EMULATED if name != "unicorn_m4"}
+    ratios = {name: ticks_per_instruction(boards.load(name)) for name in sample.EMULATED if name.startswith("qemu_")}
     assert {name: str(ratio) for name, ratio in ratios.items()} == {
         "qemu_mps2_an385": "16/5",
         "qemu_mps2_an386": "16/5",
         "qemu_mps2_an500": "16/5",
         "qemu_mps2_an505": "64/25",
+        "qemu_mps3_an547": "512/125",
         "qemu_microbit": "256/125",
         "qemu_virt_rv32": "128",
         "qemu_netduinoplus2": "2688/125",
@@ -277,7 +291,7 @@ def test_a_stack_overflow_is_reported(board: str, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("board", ["native", "qemu_mps2_an386", "unicorn_m4"])
+@pytest.mark.parametrize("board", ["native", "qemu_mps2_an386", "unicorn_m4", "rp2040js_pico", "simavr_uno"])
 def test_a_model_that_never_ends_is_given_up(board: str, tmp_path: Path) -> None:
     image = broken(board, "for (volatile uint32_t i = 1; i != 0;) { }", tmp_path)
     started = time.monotonic()
@@ -351,7 +365,7 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
 @pytest.mark.parametrize("end", ["wait", "fail", "leave"])
-@pytest.mark.parametrize("board", ["native", "qemu_mps2_an386"])
+@pytest.mark.parametrize("board", ["native", "qemu_mps2_an386", "rp2040js_pico", "simavr_uno"])
 def test_no_child_outlives_the_command(board: str, end: str) -> None:
     """Killed without a chance to tidy up, ended by an exception, or simply left."""
     image = sample.image(board)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +19,16 @@ import pytest
 from tests.graphs import inputs_for
 from tests.native import run_native
 from tests.pages import needs, needs_compiler
-from toolchain import boards, layout, measurement, overlap, reference
+from toolchain import boards, forms, layout, measurement, overlap, reference
 from toolchain.backends import c as back_end
 from toolchain.backends.c import model_files
 from toolchain.errors import MissingToolError, ToolchainError
 from toolchain.ir import Graph, QType, Tensor, ops
 from toolchain.ir.builder import GraphBuilder
-from toolchain.ir.ops import Op, Rounding, inputs_of
+from toolchain.ir.ops import Op, Rounding
 from toolchain.layout import SIZES, ctype, nbytes
 from toolchain.links import open_link
-from toolchain.passes import Plan
+from toolchain.passes import Plan, kernels
 
 Make = Callable[[GraphBuilder, np.random.Generator, Callable[..., Tensor]], Tensor]
 
@@ -80,6 +80,19 @@ def pairwise(b: GraphBuilder, rng: np.random.Generator, stored: Callable[..., Te
     return stage(b, rng, made) if rng.integers(2) else made
 
 
+def tables(b: GraphBuilder, rng: np.random.Generator, stored: Callable[..., Tensor]) -> Tensor:
+    """One operand or both looked up to a wider type on the way in, as TensorFlow Lite's sums are."""
+    shape, wide = small(rng, 3, 4), QType.of(int(rng.choice([16, 20])), True, 1)
+    pair = []
+    for look in (True, bool(rng.integers(2))):
+        x = stored(shape, kind(rng, int(rng.choice([3, 8]))) if look else kind(rng))
+        values = rng.integers(-999, 999, 1 << x.qtype.bits)
+        pair.append(b.lookup(x, wide, values, "operand") if look else x)
+    pair = pair[:: 1 if rng.integers(2) else -1]
+    made = [b.add, b.sub, b.multiply][int(rng.integers(3))](*pair, "pair")
+    return stage(b, rng, made) if rng.integers(2) else made
+
+
 def dense(b: GraphBuilder, rng: np.random.Generator, stored: Callable[..., Tensor]) -> Tensor:
     x = stored((*small(rng, int(rng.integers(0, 3))), int(rng.integers(1, 9))), kind(rng))
     acc = b.dense(x, weights(b, rng, (int(rng.integers(1, 9)), x.shape[-1])), None, "acc")
@@ -104,7 +117,7 @@ def conv2d(b: GraphBuilder, rng: np.random.Generator, stored: Callable[..., Tens
 
 def depthwise(b: GraphBuilder, rng: np.random.Generator, stored: Callable[..., Tensor]) -> Tensor:
     channels, repeat = small(rng, 2)
-    x = stored((int(rng.integers(4, 8)), int(rng.integers(4, 8)), channels), kind(rng))
+    x = stored((int(rng.integers(5, 8)), int(rng.integers(5, 8)), channels), kind(rng))
     w = weights(b, rng, (*small(rng, 2), channels * repeat))
     acc = b.depthwise_conv2d(x, w, None, "acc", small(rng, 2), small(rng, 2, 2), pads(rng, 2, 2))
     return stage(b, rng, acc) if rng.integers(3) else acc
@@ -126,8 +139,40 @@ def argmax(b: GraphBuilder, rng: np.random.Generator, stored: Callable[..., Tens
     return b.argmax(stored((*small(rng, int(rng.integers(0, 3))), int(rng.integers(1, 6))), kind(rng)), "index")
 
 
-SHARP = {"mapped": 1, "argmax": 0}  # how often one element nearer is tried at least: an index is never wider than a row
-MAKERS: list[Make] = [mapped, looked_up, stepped, pairwise, dense, conv1d, conv2d, depthwise, pool, argmax]
+def windows(b: GraphBuilder, rng: np.random.Generator, stored: Callable[..., Tensor]) -> Tensor:
+    """What cores with the DSP extension have a depthwise kernel for."""
+    x = stored((int(rng.integers(3, 9)), int(rng.integers(3, 9)), int(rng.choice([1, 3, 4, 5, 8, 12]))), kind(rng, 8))
+    stride = int(rng.integers(1, 3))
+    acc = b.depthwise_conv2d(
+        x, weights(b, rng, (3, 3, x.channels)), None, "acc", (stride,) * 2, (1, 1), pads(rng, 2, 2)
+    )
+    return b.requantize(acc, QType.of(8, True, 1), [1], [0], [max(0, acc.qtype.bits - 9)], Rounding.FLOOR, "staged")
+
+
+def products(b: GraphBuilder, rng: np.random.Generator, stored: Callable[..., Tensor]) -> Tensor:
+    """What they have a kernel of packed rows for: full rows of windows, several tiles of positions, one position."""
+    c, out = int(rng.choice([1, 2, 4, 5, 8])), int(rng.choice([1, 3, 4, 8]))
+    match int(rng.integers(3)):
+        case 0:
+            k = (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
+            x = stored((int(rng.integers(3, 8)), int(rng.integers(3, 8)), c), kind(rng, 8))
+            acc = b.conv2d(x, weights(b, rng, (out, *k, c)), None, "acc", small(rng, 2, 2), (1, 1), pads(rng, 2, 2), 1)
+        case 1:
+            x = stored((int(rng.integers(2, 30)), c), kind(rng, 8))
+            acc = b.dense(x, weights(b, rng, (out, c)), None, "acc")
+        case _:
+            x = stored((int(rng.integers(1, 40)),), kind(rng, 8))
+            acc = b.dense(x, weights(b, rng, (out, x.channels)), None, "acc")
+    out_type = QType.of(int(rng.choice([8, 8, 16])), True, 1)
+    return b.requantize(acc, out_type, [1], [0], [max(0, acc.qtype.bits - out_type.bits)], Rounding.FLOOR, "staged")
+
+
+SHARP = {
+    "mapped": 1,
+    "tables": 2,
+    "argmax": 0,
+}  # how often one element nearer is tried at least: an index is never wider than a row
+MAKERS: list[Make] = [mapped, looked_up, stepped, pairwise, tables, dense, conv1d, conv2d, depthwise, pool, argmax]
 
 
 @dataclass(frozen=True)
@@ -140,7 +185,8 @@ class Case:
     steps: tuple[tuple[Op, ...], ...]  # those under test
 
 
-def case(makers: list[Make], count: int, seed: int, nearer: int = 0, only_sharp: bool = False) -> Case:
+def case(makers: list[Make], count: int, seed: int, nearer: int = 0, only_sharp: bool = False, board: str = "") -> Case:
+    """`board`: with the kernels of its core wherever they can be."""
     rng, b = np.random.default_rng(seed), GraphBuilder("case")
     made: list[str] = []
     for k in range(count):
@@ -157,18 +203,27 @@ def case(makers: list[Make], count: int, seed: int, nearer: int = 0, only_sharp:
     fused = {op.input.name for op in graph.ops if op.output.name.startswith("staged")} - {
         t.name for op in graph.ops if op.output.name.startswith("in") for t in [op.output]
     }
+    fused |= {op.output.name for op in graph.ops if op.output.name.startswith("operand")}
     steps = tuple(s for s in layout.chains(graph, frozenset(fused)) if s[-1].output.name in made)
+    chosen = Plan()
+    if board:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(forms, "GENERAL", 1e9)
+            chosen = kernels.run(graph, chosen, boards.load(board))[1]
     arena: dict[str, int] = {}
     sharp = []
     for number, step in enumerate(steps):
-        y, xs = step[-1].output, inputs_of(step[0])
+        y, xs = step[-1].output, layout.reads(step)
         turn = number % len(xs)
-        distance = overlap.distance(step, turn)
+        distance, exact = overlap.distance(step, turn, chosen.kernels), overlap.exact(step, chosen.kernels)
         assert distance is not None
+        off = exact is not None and exact < distance  # the output may lie there, not beside it
+        distance = exact if off and exact is not None else distance
         size_x, size_y = (SIZES[ctype(t.qtype)] for t in (xs[turn], y))
         grain = max(size_x, size_y)
+        grain = grain if not board else max(grain, 4)  # what a kernel of a core reads lies at words
         d = -(-max(0, distance) // grain) * grain  # both stay aligned
-        base = -(-nbytes(y) // 8) * 8 + d
+        base = -(-nbytes(y) // 8) * 8 + -(-d // 8) * 8 + (8 if board else 0)
         arena[xs[turn].name] = base
         past = -(-(base + nbytes(xs[turn]) + nbytes(y)) // 8) * 8
         for other in xs:
@@ -176,10 +231,13 @@ def case(makers: list[Make], count: int, seed: int, nearer: int = 0, only_sharp:
                 arena[other.name] = past
                 past += -(-nbytes(other) // 8) * 8
         arena[y.name] = base - d + (nearer * grain if nearer and d == distance and distance > 0 else 0)
-        if d == distance and distance > 0:
+        if off and nearer:
+            arena[y.name] = base - d - 4
+        if off or (d == distance and distance > 0):
             sharp.append(step)
     size = max([arena[n] + nbytes(t) for t in graph.tensors() for n in [t.name] if n in arena], default=0) + 64
-    return Case(graph, Plan(frozenset(fused), arena, size), tuple(sharp) if only_sharp else steps)
+    plan = replace(chosen, fused=frozenset(fused), arena=arena, arena_bytes=size)
+    return Case(graph, plan, tuple(sharp) if only_sharp else steps)
 
 
 TRACE = """
@@ -307,6 +365,46 @@ def test_one_element_too_far_is_refused_and_is_wrong(tmp_path: Path, monkeypatch
         monkeypatch.setattr(overlap, "check", lambda *_: None)
         assert not measured(given, "unicorn_m4", tmp_path / make.__name__).bit_exact, make.__name__
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("name", ["native", "unicorn_m4"])
+def test_kernels_of_a_core_over_their_inputs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As near as their forms say, some of them at the one place that is allowed: in assembly and in portable C."""
+    monkeypatch.setattr(forms.dsp, "PLANES_BYTES", 400)  # one strip for some, many for others
+    count = 40 if name == "unicorn_m4" else 20  # under sanitizers a host compiler takes its time
+    given = case([windows, products], count, 5, board="unicorn_m4")
+    assert len(given.plan.kernels) == count
+    found = [overlap.exact(step, given.plan.kernels) for step in given.steps[::2]]
+    assert 0 in found and max(d for d in found if d is not None) > 0
+    overlap.check(given.graph, given.plan)
+    if name == "unicorn_m4":
+        needs_compiler("arm", "cortex-m4f")
+        needs("unicorn")
+        assert measured(given, name, tmp_path / "p").bit_exact
+        return
+    samples = inputs_for(given.graph, 12, 5)
+    expected, _ = reference.simulate(given.graph, samples)
+    got = run_native(given.graph, samples, plan=given.plan, sanitize=True)
+    for out, values in expected.items():
+        np.testing.assert_array_equal(got[out], values, err_msg=out)
+
+
+@pytest.mark.parametrize("make", [windows, products], ids=lambda make: make.__name__)
+def test_a_kernel_of_a_core_too_near_is_refused_and_is_wrong(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forms.dsp, "PLANES_BYTES", 400)
+    given = case([make], 40, 9, nearer=1, only_sharp=True, board="unicorn_m4")
+    assert len(given.steps) >= 6
+    with pytest.raises(ToolchainError, match=r"which is still to be read; let the planner place it$"):
+        overlap.check(given.graph, given.plan)
+    monkeypatch.setattr(overlap, "check", lambda *_: None)
+    samples = inputs_for(given.graph, 24, 5)
+    expected, _ = reference.simulate(given.graph, samples)
+    got = run_native(given.graph, samples, plan=given.plan)
+    outs = {op.input.name: op.output.name for op in given.graph.ops if op.output.name.startswith("out")}
+    wrong = [
+        not np.array_equal(got[out], expected[out]) for out in (outs[step[-1].output.name] for step in given.steps)
+    ]
+    assert all(wrong), f"{len(wrong) - sum(wrong)} of {len(wrong)} lost nothing"
 
 
 def test_what_has_no_known_order_shares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

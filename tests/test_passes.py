@@ -106,6 +106,33 @@ def test_moves_and_pools_of_the_largest_are_not_fused() -> None:
     assert fused(build) == set()
 
 
+def test_a_wider_lookup_of_an_operand_is_taken_over_by_the_sum() -> None:
+    """Not what is no wider, looked up again for each repetition, read by two or given out; nor is it the convolution's stage."""
+    wide = QType.of(16, True, 1)
+
+    def build(b: GraphBuilder) -> None:
+        x, row = b.input("x", (3, 4), S8), b.input("row", (1, 4), S8)
+        acc = b.dense(x, b.const("w", np.ones((4, 4), int)), None, "acc")
+        stored = b.requantize(acc, S8, [1], [0], [3], Rounding.FLOOR, "stored")
+        table = [9 * v for v in ASCENDING]
+        a, c = b.lookup(stored, wide, table, "a"), b.lookup(x, wide, table, "c")
+        y = b.requantize(b.add(a, c, "sum"), S8, [1], [0], [9], Rounding.FLOOR, "y")
+        b.output(y)
+        b.output(b.multiply(b.lookup(y, S8, ASCENDING, "narrow"), b.lookup(row, wide, table, "repeated"), "z"))
+        two = b.lookup(y, wide, table, "two")
+        b.output(b.sub(two, two, "nothing"))
+        given = b.lookup(y, wide, table, "given")
+        b.output(given)
+        b.output(b.sub(given, b.lookup(x, wide, table, "d"), "more"))
+
+    assert fused(build) == {"acc", "a", "c", "sum", "d"}
+    b = GraphBuilder("net")
+    build(b)
+    graph, plan = passes.run(b.graph())
+    found = {f.symbol: [t.name for t in f.inputs] for f in functions(graph, plan)}
+    assert found["model_op1_add"] == ["stored", "x"]
+
+
 def test_the_graph_is_checked_after_each_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(graph: Graph, plan: Plan, board: object) -> tuple[Graph, Plan]:
         return replace(graph, outputs=()), plan

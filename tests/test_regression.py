@@ -18,7 +18,7 @@ from toolchain.errors import MissingToolError
 
 GOLDEN = Path(__file__).parent / "golden" / "counts.json"
 BOARDS = ("unicorn_m4", "qemu_mps2_an386", "qemu_microbit", "qemu_virt_rv32")
-HOSTS = ("bitwright", "python", "numpy", "unicorn")  # what does not make code
+HOSTS = ("bitwright", "python", "numpy", "unicorn", "capstone")  # what does not make code
 
 
 @pytest.mark.parametrize(

@@ -92,12 +92,33 @@ def test_without_root_it_says_what_is_skipped_and_why() -> None:
             "no gcc: tests that compile for the host use zig; those of UBSan and ASan are skipped",
             "no g++: tests of the C simulation of HLS projects are skipped",
             "no verilator: tests of the FPGA design at its pins are skipped",
+            "no avr-gcc: tests of ATmega328P firmware are skipped",
+            "no simavr: tests on simavr_uno are skipped",
+            "no npm: tests on rp2040js_pico are skipped",
             "no fashion-mnist: its models in examples/zoo cannot be trained anew; tests of that are skipped",
             "to have them, as root: apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm "
             "qemu-system-misc gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf gcc libc6-dev g++ "
-            "verilator make dataset-fashion-mnist",
+            "verilator make gcc-avr avr-libc simavr libsimavr-dev nodejs npm dataset-fashion-mnist",
         ],
     )
+
+
+def test_npm_fills_a_folder_of_the_venv_once_and_by_the_lock(tmp_path: Path) -> None:
+    """Run with a stand-in for npm that writes what npm writes; `make demo` needs none of it."""
+    assert setup.npm_steps("demo", tmp_path) == []
+    (step,) = setup.npm_steps("full", tmp_path)
+    assert "tests on rp2040js_pico are skipped" in step.else_note
+    stub(
+        tmp_path / "bin" / "npm",
+        'echo "$@" > "$3/called"; mkdir -p "$3/node_modules"; touch "$3/node_modules/.package-lock.json"',
+    )
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(step.argv, cwd=ROOT, env={**os.environ, "PATH": path}, check=True)
+    called = (tmp_path / "npm" / "called").read_text()
+    assert called == f"ci --prefix {tmp_path / 'npm'} --ignore-scripts --no-audit --no-fund\n"
+    assert setup.npm_steps("full", tmp_path) == []
+    (tmp_path / "npm" / "package-lock.json").write_text("{}")
+    assert setup.npm_steps("full", tmp_path) == [step]
 
 
 def ways(ensurepip: bool, pip: str, debs: bool) -> list[list[str]]:

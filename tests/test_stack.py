@@ -22,7 +22,7 @@ from toolchain.project import Image, Project
 from toolchain.protocol import Session
 
 PAINT = struct.pack("<I", 0xB17B17A5)  # the firmware's own, whose lowest word it watches
-BOARDS = ("unicorn_m4", "qemu_microbit", "qemu_virt_rv32")
+BOARDS = ("unicorn_m4", "qemu_microbit", "qemu_virt_rv32", "qemu_mps3_an547")
 NAKED = {
     "Reset_Handler",
     "start",

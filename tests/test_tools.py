@@ -124,7 +124,7 @@ def test_unknown_names_are_refused(plant: Plant) -> None:
         tools.compiler("arm", "cortex-m4")
     assert str(error.value) == (
         "core 'cortex-m4': is none of host, cortex-m0, cortex-m0plus, cortex-m3, cortex-m4f, cortex-m7, cortex-m33, "
-        "rv32imac; did you mean 'cortex-m4f'?"
+        "cortex-m55, rv32imac; did you mean 'cortex-m4f'?"
     )
     with pytest.raises(ToolchainError) as error:
         tools.compiler("riscv", "cortex-m3")
@@ -149,6 +149,19 @@ def test_zig_stands_in_where_there_is_no_gcc(plant: Plant) -> None:
     chosen = tools.compiler("arm", "cortex-m4f")
     assert (chosen.argv, chosen.family, chosen.version) == ((str(gcc),), "gcc", "12.2.1")
     assert tools.compiler("arm", "cortex-m4f", "clang").argv == (str(zig), "cc")
+
+
+def test_a_cortex_m55_prefers_clang(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes fewer instructions of vector code; who names a GCC by the variable means it."""
+    gcc = plant("arm-none-eabi-gcc", "12.2.1")
+    assert tools.compiler("arm", "cortex-m55").argv == (str(gcc),)
+    zig = plant("zig", "0.17.1")
+    chosen = tools.compiler("arm", "cortex-m55")
+    assert (chosen.argv, chosen.family) == ((str(zig), "cc"), "clang")
+    assert "-mcpu=cortex_m55+mve+mve_fp" in chosen.flags
+    assert tools.compiler("arm", "cortex-m55", "gcc").argv == (str(gcc),)
+    monkeypatch.setenv("ARM_NONE_EABI_GCC", str(gcc))
+    assert tools.compiler("arm", "cortex-m55").argv == (str(gcc),)
 
 
 def test_a_host_cc_that_is_clang_is_called_so(plant: Plant) -> None:

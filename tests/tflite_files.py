@@ -9,6 +9,7 @@ One rule: nothing here reads the toolchain. Numbers of operators, option tables 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -242,6 +243,19 @@ def run(file: bytes, *samples: np.ndarray, arena_bytes: int = 1 << 20) -> list[n
         interpreter.invoke()
         found.append([interpreter.get_output(k).copy() for k in range(_outputs(file))])
     return [np.stack(column) for column in zip(*found, strict=True)]
+
+
+def memory(file: bytes, capfd: pytest.CaptureFixture[str]) -> tuple[int, int]:
+    """The bytes of its arena that the interpreter says it uses: in all, and of that the tensors and what kernels need beside them."""
+    pytest.importorskip("tflite_micro", reason=WITHOUT)
+    from tflite_micro import runtime
+
+    recording = runtime.InterpreterConfig.kAllocationRecording
+    runtime.Interpreter.from_bytes(file, intrepreter_config=recording).print_allocations()
+    said = "".join(capfd.readouterr())
+    total, head = (re.search(rf"Arena allocation {what} (\d+) bytes", said) for what in ("total", "head"))
+    assert total and head, said
+    return int(total[1]), int(head[1])
 
 
 def _outputs(file: bytes) -> int:

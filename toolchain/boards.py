@@ -33,11 +33,14 @@ CORES = {
     "cortex-m4f": "arm",
     "cortex-m7": "arm",
     "cortex-m33": "arm",
+    "cortex-m55": "arm",
     "rv32imac": "riscv",
+    "rv32imc": "riscv",
+    "atmega328p": "avr",
 }  # core -> the compiler it needs
-COUNTERS = ("none", "dwt", "systick", "mcycle", "timer", "fpga")
+COUNTERS = ("none", "dwt", "systick", "mcycle", "timer", "mpccr", "timer1", "fpga")
 STEPS = ("set", "clear", "write", "wait")
-BOOTS = ("", "rp2040_boot2")  # second-stage loaders that must stand at the start of flash
+BOOTS = ("", "esp32c3_boot", "gd32vf103_boot", "rp2040_boot2")  # what must stand at the very start of flash
 OWN_OF_IMAGE_OF = ("image_of", "part", "link", "machine", "emulated_counter_hz", "flash_command", "source")
 
 
@@ -69,7 +72,11 @@ class Board:
     ram_bytes: int = 0
     stack_bytes: int = 2048
     largest_payload: int = 1024
-    boot: str = ""  # a second-stage loader of firmware_templates/c/ports that must be at the start of flash
+    flash_data_origin: int = 0  # where flash is read as data, if that is not where it is executed
+    trap_alignment: int = 4  # of RISC-V's trap handler, in bytes
+    boot: str = (
+        ""  # a second-stage loader, or what else, of firmware_templates/c/ports that must be at the start of flash
+    )
     uart: str = "process"
     uart_base: int = 0
     uart_lpuart: bool = False
@@ -83,12 +90,12 @@ class Board:
 
     @property
     def compiler(self) -> str:
-        """The kind of compiler: host, arm or riscv."""
+        """The kind of compiler: host, arm, riscv or avr."""
         return CORES[self.core]
 
     @property
     def emulated(self) -> bool:
-        return self.link in ("qemu", "unicorn", "verilator", "csim")
+        return self.link in ("qemu", "unicorn", "rp2040js", "simavr", "verilator", "csim")
 
     def source_of(self, field: str) -> str:
         return self.source.get(field, self.source.get("all", ""))
@@ -264,14 +271,18 @@ def _check(where: str, board: Board, numbers: list[str]) -> None:
     if board.core == "host":
         return
     within("clock_hz", 32_768, 2_000_000_000, " Hz")
-    within("flash_bytes", 8_192, 1 << 30, " bytes")
-    within("ram_bytes", 4_096, 1 << 30, " bytes")
+    within("flash_bytes", 8_192, 0x8000 if board.compiler == "avr" else 1 << 30, " bytes")
+    within("ram_bytes", 1_024 if board.compiler == "avr" else 4_096, 1 << 30, " bytes")
     within("flash_origin", 0, (1 << 32) - board.flash_bytes)
     within("ram_origin", 0, (1 << 32) - board.ram_bytes)
+    within("flash_data_origin", 0, (1 << 32) - board.flash_bytes)
+    if board.trap_alignment not in (4, 64, 128, 256):
+        what = f"trap_alignment is {board.trap_alignment}, must be one of 4, 64, 128, 256 bytes"
+        raise ToolchainError(where, what, "correct the file")
     within("uart_base", 4, (1 << 32) - 4096)
     within("stack_bytes", 512, board.ram_bytes // 2, " bytes")
     within("baud", 1_200, 3_000_000)
-    for key in ("flash_origin", "ram_origin", "ram_bytes", "stack_bytes"):
+    for key in ("flash_origin", "flash_data_origin", "ram_origin", "ram_bytes", "stack_bytes"):
         if getattr(board, key) % 8:
             raise ToolchainError(
                 where, f"{key} is {getattr(board, key):#x}, must be a multiple of 8", "correct the file"
@@ -284,7 +295,8 @@ def _check(where: str, board: Board, numbers: list[str]) -> None:
         raise ToolchainError(where, "a qemu board needs a machine", "add machine = '...' as qemu-system -M names it")
     if board.link == "serial":
         # 2.5 % is what two ends of an 8N1 frame share before the last bit is read wrong
-        scale = 256 if board.uart_lpuart else 4 if board.uart == "pl011" else 1
+        scales = {"pl011": Fraction(4), "esp32c3": Fraction(16), "avr": Fraction(1, 8)}
+        scale = Fraction(256) if board.uart_lpuart else scales.get(board.uart, Fraction(1))
         divisor = max(1, (scale * board.clock_hz + board.baud // 2) // board.baud)
         error = abs(Fraction(scale * board.clock_hz, divisor * board.baud) - 1)
         if board.uart != "nrf51" and error > Fraction(25, 1000):

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from toolchain.boards import Board
     from toolchain.ir import Graph
+    from toolchain.resources import Resources
 
 DIFFERENT = 1
 UNHEARD = 141  # 128 + SIGPIPE: the reader left before the verdict of a comparison
@@ -96,6 +98,35 @@ def parser() -> argparse.ArgumentParser:
 
     verb = _verb(
         verbs,
+        "stream",
+        stream,
+        "write the graph that takes only the new frames of a model over a window, and keeps the rest as states",
+        "stream model.tflite --out step.graph --frames 2",
+    )
+    _model(verb)
+    verb.add_argument(
+        "--out", type=Path, required=True, metavar="STEP.graph", help="the graph to write, a model like any other"
+    )
+    verb.add_argument(
+        "--frames",
+        type=_positive,
+        metavar="N",
+        help="new frames at a step (default: as many as the strides along time need)",
+    )
+    verb.add_argument(
+        "--axis",
+        type=_whole,
+        metavar="K",
+        help="axis of the input that is time, without the batch, channels last (default: the first of several frames)",
+    )
+    verb.add_argument(
+        "--stream-input", metavar="NAME", help="the input that frames come in, where the model has several"
+    )
+    verb.add_argument("--seed", type=_whole, default=0, help="of the frames that the steps are compared on (default 0)")
+    _json(verb)
+
+    verb = _verb(
+        verbs,
         "estimate",
         estimate,
         "what the circuit on an FPGA board would take, by the cost model, and what would go wrong building it",
@@ -112,13 +143,13 @@ def parser() -> argparse.ArgumentParser:
         "write the project for a board, without building it",
         "emit model.h5 --board nucleo_f446re --out firmware",
     )
-    _model(verb)
+    _model(verb, several=True)
     _board(verb)
     verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
     _json(verb)
 
     verb = _verb(verbs, "build", build, "emit and compile", "build model.h5 --board nucleo_f446re --out firmware")
-    _model(verb)
+    _model(verb, several=True)
     _board(verb)
     verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write and build in")
     _json(verb)
@@ -130,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
         "build, run on the board, compare every output, then count",
         "measure model.h5 --board unicorn_m4 -n 20",
     )
-    _model(verb)
+    _model(verb, several=True)
     _board(verb)
     _samples(verb)
     verb.add_argument("--labels", type=Path, metavar="Y.npy", help="class of each sample: adds accuracy")
@@ -171,13 +202,22 @@ def _verb(verbs: Any, name: str, run: Any, summary: str, example: str) -> argpar
     return verb
 
 
-def _model(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "model",
-        type=Path,
-        metavar="MODEL",
-        help="a saved model (.h5, .keras, .onnx, .tflite) or the text of a graph (.graph)",
-    )
+def _model(verb: argparse.ArgumentParser, several: bool = False) -> None:
+    kinds = "a saved model (.h5, .keras, .onnx, .tflite) or the text of a graph (.graph)"
+    if several:
+        verb.add_argument(
+            "model",
+            nargs="+",
+            metavar="[NAME=]MODEL",
+            help=f"{kinds}; several share one firmware, its memory, and have NAME in front of all that is theirs in C",
+        )
+        verb.add_argument(
+            "--instances",
+            action="store_true",
+            help="C that writes only what an instance is given, of one model too: re-entrant, with NAME in front",
+        )
+    else:
+        verb.add_argument("model", type=Path, metavar="MODEL", help=kinds)
     edge = verb.add_argument_group(
         "input edge", "for a model without an input quantizer, or to requantize a camera's integers on the device"
     )
@@ -285,7 +325,9 @@ def _write_json(arguments: argparse.Namespace, data: object) -> None:
 
 def _keep_what_is_read(arguments: argparse.Namespace) -> None:
     """ToolchainError where a result would be written over the model or the samples."""
-    read = {Path(p).resolve(): p for name in ("model", "inputs", "labels") if (p := getattr(arguments, name, None))}
+    given = [p for name in ("model", "inputs", "labels") if (p := getattr(arguments, name, None))]
+    files = [p for value in given for p in (map(_file, value) if isinstance(value, list) else [value])]
+    read = {Path(p).resolve(): p for p in files}
     for name in ("out", "json"):
         path = getattr(arguments, name, None)
         if path and str(path) != "-" and Path(path).resolve() in read:
@@ -296,7 +338,31 @@ def _load(arguments: argparse.Namespace) -> Graph:
     from toolchain import flow
     from toolchain.options import LoadOptions
 
-    return flow.load(arguments.model, LoadOptions.from_text(arguments))
+    model = _file(arguments.model[0]) if isinstance(arguments.model, list) else arguments.model
+    return flow.load(model, LoadOptions.from_text(arguments))
+
+
+def _file(given: str) -> Path:
+    """The file of [NAME=]MODEL. A file that is there is one, whatever = its name has."""
+    return Path(given) if "=" not in given or Path(given).exists() else Path(given.partition("=")[2])
+
+
+def _several(arguments: argparse.Namespace) -> dict[str, Graph]:
+    """The models by name where there are several, or one that is to be written as one of several; else empty."""
+    if len(arguments.model) == 1 and not arguments.instances:
+        return {}
+    from toolchain import flow
+    from toolchain.ir.builder import identifier
+    from toolchain.options import LoadOptions
+
+    found: dict[str, Graph] = {}
+    for given in arguments.model:
+        path = _file(given)
+        name = given.partition("=")[0] if str(path) != given else identifier(path.stem).lower().strip("_")
+        if name in found:
+            raise ToolchainError(f"model {name}", "names two models", "give one of them another as NAME=FILE")
+        found[name] = flow.load(path, LoadOptions.from_text(arguments))
+    return found
 
 
 def _read(arguments: argparse.Namespace, graph: Graph, count: int, edges: bool = False) -> Any:
@@ -357,6 +423,21 @@ def verify(arguments: argparse.Namespace) -> int:
     return int(arguments.verdict)
 
 
+def stream(arguments: argparse.Namespace) -> int:
+    from toolchain import files, report, streaming
+    from toolchain.streaming import proof
+
+    if arguments.out.suffix != ".graph":
+        raise ToolchainError(f"--out {arguments.out}", "must end in .graph: the text of a graph is written")
+    made = streaming.stream(_load(arguments), arguments.frames, arguments.axis, arguments.stream_input)
+    compared = proof.compare(made, seed=arguments.seed)
+    files.write_text(arguments.out, str(made.graph))
+    _write_json(arguments, {**made.as_json(), "steps_compared": compared})
+    if arguments.json != "-":
+        report.stream(_console(arguments), made, compared, arguments.out)
+    return 0
+
+
 def estimate(arguments: argparse.Namespace) -> int:
     from toolchain import cost_report, flow, lint
     from toolchain import estimate as room
@@ -381,14 +462,17 @@ def emit(arguments: argparse.Namespace) -> int:
     from toolchain import boards, flow, report
     from toolchain.passes.plan import Hls, arena_text
 
-    graph, board = _load(arguments), boards.load(arguments.board)
-    project = flow.emit(graph, board, _circuit(arguments))
+    board, several = boards.load(arguments.board), _several(arguments)
+    graph = next(iter(several.values())) if several else _load(arguments)
+    circuit = _circuit(arguments)
+    project = flow.emit_several(several, board, circuit) if several else flow.emit(graph, board, circuit)
     project.write(arguments.out)
     _write_json(
         arguments,
         {
             "board": board.name,
             "graph": graph.digest(),
+            **({"graphs": {name: g.digest() for name, g in several.items()}} if several else {}),
             "project": project.digest(),
             "files": sorted(project.files),
             **project.memory,
@@ -407,17 +491,28 @@ def emit(arguments: argparse.Namespace) -> int:
 def build(arguments: argparse.Namespace) -> int:
     from toolchain import boards, flow, report
 
-    graph, board = _load(arguments), boards.load(arguments.board)
+    board, several = boards.load(arguments.board), _several(arguments)
+    graph = next(iter(several.values())) if several else _load(arguments)
     console = _console(arguments)
     vendors = board.fpga is not None and not board.emulated
     memory: Mapping[str, int] = {}
+    figures: list[Resources] = []
     with report.progress(console, stages=vendors) as step:
-        if vendors:
+        if several:
+            project = flow.emit_several(several, board, _circuit(arguments))
+            image = flow.build(project, arguments.out, step)
+        elif vendors:
             image, figures = flow.synthesize(graph, board, arguments.out, _circuit(arguments), step)
         else:
             project = flow.emit(graph, board, _circuit(arguments))
-            image, figures, memory = flow.build(project, arguments.out, step), [], project.memory
-    data = {"board": board.name, "graph": graph.digest(), "project": image.project_digest, "image": str(image.path)}
+            image, memory = flow.build(project, arguments.out, step), project.memory
+    data: dict[str, object] = {
+        "board": board.name,
+        "graph": graph.digest(),
+        "project": image.project_digest,
+        "image": str(image.path),
+    }
+    data |= {"graphs": {name: g.digest() for name, g in several.items()}} if several else {}
     _write_json(
         arguments,
         {**data, **image.sizes, **memory, **({"resources": [f.as_json() for f in figures]} if figures else {})},
@@ -430,7 +525,10 @@ def build(arguments: argparse.Namespace) -> int:
 def measure(arguments: argparse.Namespace) -> int:
     from toolchain import boards, flow, inputs, report
 
-    graph, board = _load(arguments), boards.load(arguments.board)
+    board, several = boards.load(arguments.board), _several(arguments)
+    if several:
+        return _measure_several(arguments, board, several)
+    graph = _load(arguments)
     samples = _read(arguments, graph, 16)
     labels = inputs.read_labels(arguments.labels, len(next(iter(samples.values())))) if arguments.labels else None
     console = _console(arguments)
@@ -443,6 +541,28 @@ def measure(arguments: argparse.Namespace) -> int:
     _write_json(arguments, found.as_json())
     if arguments.json != "-":
         report.measurement(console, found)
+    return int(arguments.verdict)
+
+
+def _measure_several(arguments: argparse.Namespace, board: Board, several: dict[str, Graph]) -> int:
+    from toolchain import flow, inputs, report
+
+    for name in ("inputs", "labels"):
+        if getattr(arguments, name):
+            what = "goes with one model; several are measured on made-up samples"
+            raise ToolchainError(f"--{name}", what, "measure one by itself")
+    if circuit := _circuit(arguments):
+        flow.members(several, board, circuit)  # refuses it
+    samples = {name: inputs.made_up(graph, 16, arguments.seed) for name, graph in several.items()}
+    console = _console(arguments)
+    with report.progress(console) as step:
+        found = flow.measure_several(several, board, samples, arguments.n, arguments.port, arguments.out, step)
+    arguments.verdict = 0 if all(m.bit_exact for m in found.values()) else DIFFERENT
+    _write_json(arguments, {"models": {name: m.as_json() for name, m in found.items()}})
+    if arguments.json != "-":
+        for name, m in found.items():
+            console.print(f"model {name}")
+            report.measurement(console, m)
     return int(arguments.verdict)
 
 

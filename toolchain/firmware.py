@@ -15,6 +15,9 @@ from toolchain.project import Project
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wconversion")
 
 
+AVR_FLAGS = ("-Os", "-Iports")  # 32 KB are soon full
+
+
 def compiler_placeholder(board: Board) -> str:
     """Stands in a Project's commands for the compiler of this machine and its flags; project.build resolves it."""
     return f"{{compiler:{board.compiler}:{board.core}}}"
@@ -31,16 +34,18 @@ def firmware_files(board: Board) -> dict[str, str]:
     files = [f"firmware/{name}" for name in ("main.c", "protocol.c", "protocol.h", "counter.c", "counter.h", "port.h")]
     if board.core == "host":
         files.append("ports/process.c")
+    elif board.compiler == "avr":
+        files += [f"ports/{name}" for name in ("startup_avr.c", f"uart_{board.uart}.c", "uart.h")]
     else:
         startup = "startup_rv32.c" if board.compiler == "riscv" else "startup_cortex_m.c"
         uart = f"uart_{board.uart}.c"
         files += ["firmware/memory.c", "ports/include/string.h"]
-        files += [f"ports/{name}" for name in (startup, "startup.h", "stack.c", uart, "uart.h", "link.ld")]
+        files += [f"ports/{name}" for name in (startup, "startup.h", "stack.c", uart, "uart.h", link_script(board))]
         files += [f"ports/{board.boot}.c"] if board.boot else []
     templates = data.folder("firmware_templates") / "c"
     texts = {name: (templates / name).read_text(encoding="utf-8") for name in files}
     texts["board.h"] = board_header(board)
-    if board.core != "host":
+    if board.compiler in ("arm", "riscv"):
         texts["board.ld"] = board_script(board)
     return dict(sorted(texts.items()))
 
@@ -65,12 +70,18 @@ def board_header(board: Board) -> str:
             f"#define BOARD_BAUD {board.baud}u",
         ]
     lines += ["#define BOARD_UART_LPUART 1"] if board.uart_lpuart else []
+    lines += [f"#define BOARD_TRAP_ALIGNMENT {board.trap_alignment}"] if board.trap_alignment != 4 else []
     if board.steps:
         lines += ["", "/* " + "\n * ".join(f"{i}: {step.why}" for i, step in enumerate(board.steps)) + " */"]
         lines.append("#define BOARD_STEPS \\")
         lines += [f"    {{STEP_{s.what.upper()}, 0x{s.address:08X}u, 0x{s.bits:08X}u}}, \\" for s in board.steps]
         lines[-1] = lines[-1].removesuffix(", \\")
     return "\n".join([*lines, "", "#endif", ""])
+
+
+def link_script(board: Board) -> str:
+    """Of ports/: what board.ld includes."""
+    return "link_two_views.ld" if board.flash_data_origin else "link.ld"
 
 
 def board_script(board: Board) -> str:
@@ -82,8 +93,10 @@ def board_script(board: Board) -> str:
         "ram_bytes": board.ram_bytes,
         "stack_bytes": board.stack_bytes,
     }
+    numbers |= {"flash_data_origin": board.flash_data_origin} if board.flash_data_origin else {}
     lines = [f"{name} = 0x{value:X};" for name, value in numbers.items()]
-    return "\n".join([f"/* Made from boards/{board.name}.toml. Do not edit. */", *lines, "INCLUDE ports/link.ld", ""])
+    made_from = f"/* Made from boards/{board.name}.toml. Do not edit. */"
+    return "\n".join([made_from, *lines, f"INCLUDE ports/{link_script(board)}", ""])
 
 
 def product(board: Board) -> str:
@@ -107,7 +120,16 @@ def compile_commands(
     prefix = (compiler,) if isinstance(compiler, str) else tuple(compiler)
     flags = ["-std=c99", optimize, *WARNINGS, "-ffunction-sections", "-fdata-sections", "-I.", "-Ifirmware"]
     link: list[str] = []
-    if board.core != "host":
+    if board.compiler == "avr":
+        flags += AVR_FLAGS
+        stack = {
+            "_estack": board.ram_origin + board.ram_bytes,
+            "__DATA_REGION_LENGTH__": board.ram_bytes - board.stack_bytes,
+        }
+        stack |= {"_stack_bottom": stack["_estack"] - board.stack_bytes}
+        link = ["-Wl,--gc-sections", *(f"-Wl,--defsym={name}=0x{value:X}" for name, value in stack.items())]
+        link.append(link_placeholder(board))
+    elif board.core != "host":
         flags += ["-fomit-frame-pointer", "-fstack-usage", "-Iports", "-Iports/include"]
         link = ["-Wl,-T,board.ld", "-Wl,--gc-sections", link_placeholder(board)]
     digest = '-DPROJECT_DIGEST="{project_digest}"'

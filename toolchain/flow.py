@@ -20,6 +20,7 @@ from toolchain.options import LoadOptions
 if TYPE_CHECKING:
     import numpy as np
 
+    from toolchain.backends.c import Member
     from toolchain.boards import Board
     from toolchain.circuit import Wishes
     from toolchain.estimate import Estimate
@@ -156,6 +157,59 @@ def _emit(refined: Graph, plan: Plan, board: Board) -> Project:
     from toolchain import testbench
 
     return replace(project, files={**project.files, **testbench.files(refined)})
+
+
+def members(graphs: Mapping[str, Graph], board: Board, circuit: Wishes | None = None) -> list[Member]:
+    """Models by name, refined and planned for a microcontroller that holds them all."""
+    from toolchain.backends.c import Member
+
+    if board.backend != "c" or board.fpga is not None or circuit:
+        what = "holds one model: several in one project are for microcontrollers and `native`"
+        raise ToolchainError(f"board {board.name}", what, "see `bitwright boards`")
+    return [Member(name, *_planned(graph, board, None)) for name, graph in graphs.items()]
+
+
+def emit_several(graphs: Mapping[str, Graph], board: Board | str, circuit: Wishes | None = None) -> Project:
+    """The project of several models, by the name that is to stand in front of all they define in C. Each writes only what an
+    instance of it is given, so they share one memory and may be run by several at once."""
+    from toolchain import boards
+    from toolchain.backends import c
+
+    board = boards.load(board) if isinstance(board, str) else board
+    return c.emit_several(members(graphs, board, circuit), board)
+
+
+def measure_several(
+    graphs: Mapping[str, Graph],
+    board: Board | str,
+    samples: Mapping[str, Mapping[str, np.ndarray] | np.ndarray],
+    runs: int = 10,
+    port: str | None = None,
+    out: Path | None = None,
+    step: Progress = quiet,
+) -> dict[str, Measurement]:
+    """As `measure`, of each model of one image in turn, by name: all are built into it and share its memory."""
+    from toolchain import boards, measurement
+    from toolchain import project as room
+    from toolchain.backends import c
+    from toolchain.inputs import stored
+    from toolchain.links import open_link
+
+    board = boards.load(board) if isinstance(board, str) else board
+    found: dict[str, Measurement] = {}
+    parts = members(graphs, board)
+    with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
+        project = c.emit_several(parts, board)
+        with project.held(out or Path(scratch) / "project") as folder:
+            image = room.build(folder, progress=step)
+            with open_link(image, board, port) as link:
+                for k, part in enumerate(parts):
+                    graph = graphs[part.name]
+                    values, own = stored(graph, samples[part.name]), replace(image, graph_digest=graph.digest())
+                    found[part.name] = measurement.measure(
+                        link, own, board, graph, part.graph, part.plan, values, None, runs, step, model=k
+                    )
+    return found
 
 
 def build(project: Project, out: Path, progress: Progress = quiet) -> Image:

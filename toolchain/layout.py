@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 STAGES = (ops.Requantize, ops.Threshold, ops.Lookup)  # ops on one value at a time, which need not be stored between
 SIZES = {"int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4, "uint32_t": 4, "int64_t": 8}
+WORDS = 16  # bytes of a state from which on it is copied by words, for which it and its next value are aligned
 
 
 def ctype(qtype: QType) -> str:
@@ -53,25 +54,41 @@ class Function:
     @property
     def inputs(self) -> tuple[Tensor, ...]:
         """What the function reads from memory."""
-        return ops.inputs_of(self.ops[0]) if self.ops else ()
+        return reads(self.ops) if self.ops else ()
 
     @property
     def symbol(self) -> str:
         """The C function, `model_op3_conv2d`: named by the op that does the work."""
-        return f"model_op{self.index}_{ops.kind(self.ops[0]) if self.ops else 'finish'}"
+        return f"model_op{self.index}_{ops.kind(head(self.ops)) if self.ops else 'finish'}"
 
 
-def chains(graph: Graph, fused: frozenset[str]) -> tuple[tuple[Op, ...], ...]:
-    """The ops in the order they run, each with the ops that take its value over without a store."""
-    open_chains: dict[str, list[Op]] = {}
-    done: list[tuple[Op, ...]] = []
+Chain = tuple[Op, ...]
+"""Ops of one function in the order of the graph: lookups of the head's operands, the head, the stages after it."""
+
+
+def head(chain: Chain) -> Op:
+    """The op of a chain whose kernel it is: the one that is no stage, or the first of nothing but stages."""
+    return next((op for op in chain if not isinstance(op, STAGES)), chain[0])
+
+
+def reads(chain: Chain) -> tuple[Tensor, ...]:
+    """What a chain reads from memory, one tensor for each operand of its head."""
+    before = {op.output.name: op for op in chain[: chain.index(head(chain))]}
+    operands = ops.inputs_of(head(chain))
+    return tuple(ops.inputs_of(before[t.name])[0] if t.name in before else t for t in operands)
+
+
+def chains(graph: Graph, fused: frozenset[str]) -> tuple[Chain, ...]:
+    """The ops in the order they run, each with those whose value it takes over without a store."""
+    open_chains: dict[str, Chain] = {}
+    done: list[Chain] = []
     for op in graph.ops:
-        first = ops.inputs_of(op)[0].name
-        chain = [*open_chains.pop(first), op] if first in open_chains else [op]
+        taken = [open_chains.pop(t.name) for t in ops.inputs_of(op) if t.name in open_chains]
+        chain = (*(each for before in taken for each in before), op)
         if op.output.name in fused:
             open_chains[op.output.name] = chain
         else:
-            done.append(tuple(chain))
+            done.append(chain)
     assert not open_chains, f"fused but never read: {sorted(open_chains)}"
     return tuple(done)
 
@@ -80,7 +97,7 @@ def functions(graph: Graph, plan: Plan) -> tuple[Function, ...]:
     """The functions of the model in the order of their calls; what is only another name for the same memory has none."""
     if plan.hls is not None:
         return (Function(0, graph.ops, whole=True),)
-    running = [g for g in chains(graph, plan.fused) if not is_view(g[0], plan)]
+    running = [g for g in chains(graph, plan.fused) if not is_view(head(g), plan)]
     if copies(graph) or graph.states:
         running.append(())
     return tuple(Function(k, g) for k, g in enumerate(running))

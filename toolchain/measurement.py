@@ -1,17 +1,19 @@
 """measure: feed a board over its link, compare every output with the reference, then count. No count for wrong answers.
 
 The device counts; the host's clock measures only what the host sees, `round_trip_us`. Every count says what it is: counted
-(on silicon), instructions (an emulator that models no pipeline), simulated (cycle-accurate RTL), or none (no counter).
+(on silicon), instructions (an emulator that models no pipeline), simulated (cycle-accurate),
+modelled (an emulator's cycles for each instruction), or none (no counter).
 """
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import version
+from itertools import starmap
 from math import gcd, lcm
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +60,7 @@ class OpCount:
     kind: str
     macs: int
     count: int | None
+    modelled_cycles: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,16 @@ class Measurement:
     arena_proved: int = 0  # nor smaller than this, by a search
     stack_bytes: int = 0  # the deepest since reset, as the device saw by its paint; 0 where it does not know
     stack_bound_bytes: int = 0  # what it can be at most, computed from the build; 0 where there is no bound
+    modelled_cycles: Spread | None = None  # of the core, by links/_cycles_m4.py; no measurement, and so never a time
 
     @property
     def count_per_mac(self) -> float | None:
         return round(self.count.median / self.macs, 4) if self.count and self.macs else None
+
+    @property
+    def modelled_cycles_per_mac(self) -> float | None:
+        cycles = self.modelled_cycles
+        return round(cycles.median / self.macs, 4) if cycles and self.macs else None
 
     @property
     def latency_us(self) -> float | None:
@@ -119,7 +128,8 @@ class Measurement:
     def as_json(self) -> dict[str, Any]:
         data = _plain(self)
         assert isinstance(data, dict)
-        return data | {"count_per_mac": self.count_per_mac, "latency_us": self.latency_us}
+        derived = ("count_per_mac", "modelled_cycles_per_mac", "latency_us")
+        return data | {name: getattr(self, name) for name in derived}
 
 
 def _plain(value: object) -> object:
@@ -141,10 +151,13 @@ def measure(
     labels: Ints | None,
     runs: int,
     step: Callable[[str, float], None],
+    model: int | None = None,
 ) -> Measurement:
     """Run every sample once and compare with `simulate(graph)`; time `runs` runs; then profile each op once.
 
     A graph with states runs its samples twice: each from the initial state, then all as one stream.
+
+    `model`: which of an image's, where it has several.
 
     `graph` is the one that was loaded, `refined` and `plan` what was compiled from it: the passes are under test too.
     """
@@ -154,9 +167,12 @@ def measure(
     expected, _ = reference.simulate(graph, samples)
     total = len(next(iter(samples.values())))
     session = Session(link)
+    if model is not None:
+        session.select(model)
     hello = session.hello(image)
     first: Difference | None = None
     counts: list[int] = []
+    cycles: list[int] = []
     round_trips: list[int] = []
     used = 0
     overhead: int | None = None
@@ -173,6 +189,7 @@ def measure(
             if link.count_kind != "none":
                 overhead = link.to_count(result.overhead, 0, hello)
                 counts.append(link.to_count(result.ticks, result.interrupts, hello) - overhead)
+                cycles += link.modelled_cycles([result]) or []
         step("running", (number + 1) / max(total, runs))
     compared = sum(v.size for v in expected.values())
     if graph.states:
@@ -181,9 +198,12 @@ def measure(
         compared *= 2
     exact = first is None
     per_op: list[int | None] = [None] * hello.ops
+    cycles_per_op: Sequence[int | None] = per_op
     if exact and link.count_kind != "none":
+        link.modelled_cycles([])  # forgets what ran since
         profile = session.profile()
         per_op = [link.to_count(p.ticks, p.interrupts, hello) - link.to_count(p.overhead, 0, hello) for p in profile]
+        cycles_per_op = link.modelled_cycles(profile) or cycles_per_op
     functions = layout.functions(refined, plan)
     return Measurement(
         board=board.name,
@@ -202,7 +222,7 @@ def measure(
         counter_hz=hello.counter_hz if link.count_kind == "counted" else None,
         runs=runs,
         macs=sum(macs(op) for op in graph.ops),
-        ops=tuple(_op_count(f, count) for f, count in zip(functions, per_op, strict=True)),
+        ops=tuple(starmap(_op_count, zip(functions, per_op, cycles_per_op, strict=True))),
         **plan.memory(),
         flash_bytes=image.sizes["flash_bytes"],
         ram_bytes=image.sizes["ram_bytes"],
@@ -218,6 +238,7 @@ def measure(
         circuit=plan.hls.parts() if plan.hls else None,
         stack_bytes=used,
         stack_bound_bytes=image.sizes.get("stack_bound_bytes", 0),
+        modelled_cycles=Spread.of(cycles) if exact and cycles else None,
     )
 
 
@@ -274,9 +295,9 @@ def stored_dtype(slot: layout.TensorSlot) -> np.dtype[Any]:
     return found
 
 
-def _op_count(function: layout.Function, count: int | None) -> OpCount:
+def _op_count(function: layout.Function, count: int | None, cycles: int | None) -> OpCount:
     name = function.output.name if function.output else ""
-    return OpCount(name, function.kind, sum(map(macs, function.ops)), count)
+    return OpCount(name, function.kind, sum(map(macs, function.ops)), count, cycles)
 
 
 def _difference(sample: int, name: str, expected: Ints, got: Ints) -> Difference | None:

@@ -1,52 +1,79 @@
 """How far a kernel's output may lie over its input: from the order in which it reads and writes.
 
-One rule, which every kernel named here keeps and tests/test_overlap.py checks by tracing the compiled C: outputs are written
-one element after another, in rising order, each after all that is read for it. So what must not be written over, when
-element k is written, is what elements after k read, and of that the lowest counts. (The idea is that of "diagonal memory
+One rule, which every general kernel named here keeps and tests/test_overlap.py checks by tracing the compiled C: outputs are
+written one element after another, in rising order, each after all that is read for it. Kernels of a family go by runs, each
+of which reads before it writes, as its form says (toolchain/forms). So what must not be written over, when an element or a
+run is written, is what those after it read, and of that the lowest counts. (The idea is that of "diagonal memory
 optimisation", Blacker et al. 2020, and of what TVM and TinyEngine do for single ops.) A kernel that is not named here
 shares nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from toolchain import forms
 from toolchain.errors import ToolchainError
 from toolchain.ir import Graph, Tensor, ops
 from toolchain.ir.ops import Op, inputs_of, where
 from toolchain.ir.types import Ints
-from toolchain.layout import SIZES, chains, concat_starts, ctype, in_place, is_view, nbytes
+from toolchain.layout import SIZES, Chain, chains, concat_starts, ctype, head, in_place, is_view, nbytes, reads
 from toolchain.special_kernels import special
 
 if TYPE_CHECKING:
     from toolchain.passes.plan import Plan
 
 NEVER = np.int64(1) << 62  # an output that reads nothing of this input: all its taps lie in padding
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
-def distance(chain: tuple[Op, ...], operand: int, others: Container[str] = ()) -> int | None:
+def distance(chain: Chain, operand: int, kernels: Mapping[str, str] = NONE) -> int | None:
     """The least whole number d of bytes, 0 or more, such that the chain's output may start d bytes or more below where its
-    operand starts, whatever they share; None where its kernel's order is not known: so of `others`, outputs of ops that have a
-    kernel of their own (Plan.kernels).
+    operand starts, whatever they share; None where its kernel's order is not known. `kernels`: by an op's output, the family of
+    its kernel where that is not the general one (Plan.kernels).
 
     Element k of the output ends at (k + 1) * size_y; what is read later begins at first(k + 1...) * size_x. An output above its
     operand is left out even where it would be safe.
     """
-    first = None if chain[0].output.name in others else _first_reads(chain[0], operand)
-    if first is None:
+    runs = _runs(head(chain), operand, kernels)
+    if runs is None:
         return None
-    x, y = inputs_of(chain[0])[operand], chain[-1].output
+    x, y = reads(chain)[operand], chain[-1].output
     size_x, size_y = SIZES[ctype(x.qtype)], SIZES[ctype(y.qtype)]
-    later = np.minimum.accumulate(first[::-1])[::-1][1:]  # the lowest that any element after k reads
-    k = np.arange(len(later), dtype=np.int64)
+    first, ends = runs
+    later = np.minimum.accumulate(first[::-1])[::-1][1:]  # the lowest that any run after this one reads
     read = later < NEVER
-    over = (k[read] + 1) * size_y - later[read] * size_x
+    over = ends[:-1][read] * size_y - later[read] * size_x
     d = max(int(over.max(initial=0)), 0)
     grain = min(size_x, size_y)  # both lie at multiples of it
     return -(-d // grain) * grain
+
+
+def exact(chain: Chain, kernels: Mapping[str, str]) -> int | None:
+    """The one number of bytes by which the output may start below the input though `distance` is more: some kernels' reads and
+    writes stay out of each other's way just there. None where there is no such place."""
+    op = head(chain)
+    if not isinstance(op, ops.Mac) or op.output.name not in kernels:
+        return None
+    size_x, size_y = (SIZES[ctype(t.qtype)] for t in (reads(chain)[0], chain[-1].output))
+    elements = forms.named(kernels[op.output.name], op).in_place() if size_x == size_y else None
+    return None if elements is None else elements * size_x
+
+
+def _runs(op: Op, operand: int, kernels: Mapping[str, str]) -> tuple[Ints, Ints] | None:
+    """For each run of the kernel, which reads before it writes: the lowest element that it reads, where what is written ends."""
+    if isinstance(op, ops.Mac) and op.output.name in kernels:
+        runs = forms.named(kernels[op.output.name], op).order()
+        if runs is None:
+            return None
+        firsts = [NEVER if first is None else first for first, _ in runs]
+        return np.array(firsts, np.int64), np.array([end for _, end in runs], np.int64)
+    first = _first_reads(op, operand)
+    return None if first is None else (first, np.arange(1, len(first) + 1, dtype=np.int64))
 
 
 def _first_reads(op: Op, operand: int) -> Ints | None:
@@ -122,29 +149,31 @@ def check(graph: Graph, plan: Plan) -> None:
     steps = chains(graph, plan.fused)
     last: dict[str, int] = {}
     for k, step in enumerate(steps):
-        for t in inputs_of(step[0]):
+        for t in reads(step):
             last[t.name] = k
     last |= {s.output.name: len(steps) for s in graph.states} | {t.name: len(steps) for t in graph.outputs}
     held: dict[str, Tensor] = {}  # stored by a function, by name
     for k, step in enumerate(steps):
         out = step[-1].output
         space, at = plan.place(out.name)
-        for begin, size in [] if is_view(step[0], plan) else _written(step, plan, at):
+        for begin, size in [] if is_view(head(step), plan) else _written(step, plan, at):
             for name, t in held.items():
                 there, other = plan.place(name)
                 if last.get(name, -1) < k or there != space or not _meet(begin, size, other, nbytes(t)):
                     continue
-                reads = [i for i, x in enumerate(inputs_of(step[0])) if x.name == name]
-                apart = [distance(step, i, plan.kernels) for i in reads] if last[name] == k else []
+                operands = [i for i, x in enumerate(reads(step)) if x.name == name]
+                apart = [distance(step, i, plan.kernels) for i in operands] if last[name] == k else []
+                if apart and exact(step, plan.kernels) == other - at:
+                    continue
                 if not apart or any(d is None or at > other - d for d in apart):
                     what = f"lies at {at:,} of {space or 'the arena'}, over %{name} at {other:,}, which is still to be read"
                     raise ToolchainError(where(step[-1]), what, "let the planner place it")
         held[out.name] = out
 
 
-def _written(step: tuple[Op, ...], plan: Plan, at: int) -> list[tuple[int, int]]:
+def _written(step: Chain, plan: Plan, at: int) -> list[tuple[int, int]]:
     """Offset and bytes of each run that a function writes: its output, but for what lies in its place in a Concat already."""
-    op, out = step[0], step[-1].output
+    op, out = head(step), step[-1].output
     if not isinstance(op, ops.Concat) or not any(in_place(op, plan)):
         return [(at, nbytes(out))]
     size = SIZES[ctype(out.qtype)]

@@ -26,12 +26,13 @@ class Message(IntEnum):
     RUN = 4
     PROFILE = 5
     RESET_STATE = 6
+    SELECT = 7
     ERROR = 0xFF
 
 
 REPLY = 0x80
-COUNTER_KINDS = ("none", "dwt", "systick", "mcycle", "fpga", "timer")
-COUNTERS_OF_32_BITS = ("dwt", "timer")
+COUNTER_KINDS = ("none", "dwt", "systick", "mcycle", "fpga", "timer", "mpccr", "timer1")
+COUNTERS_OF_32_BITS = ("dwt", "timer", "mpccr")
 HEADER = struct.Struct("<BHH")
 CRC = struct.Struct("<I")
 HELLO_REPLY = struct.Struct("<B32s32sBIHH")
@@ -236,6 +237,14 @@ class Session:
             held, wanted = hello.project_digest[:8], image.project_digest[:8]
             what = f"board holds build {held}… of this model but the image is {wanted}…"
             raise ProtocolError(where, what, "flash the image, or build with what the board was built with")
+
+    def select(self, model: int) -> str:
+        """Which of an image's models all that follows is about, HELLO too; its name. An image of one model knows no SELECT."""
+        timing = self.timing
+        reply = self._ask(Message.SELECT, struct.pack("<H", model), timing.hello_s, timing.hello_tries)
+        if len(reply) < 2:
+            raise ProtocolError(self.link.where, f"SELECT was answered with {len(reply)} bytes, at least 2 expected")
+        return reply[2:].decode("utf-8", "replace")
 
     def write(self, tensor: int, data: bytes) -> None:
         """Fills an input from its first byte, in pieces the board can take."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from toolchain.measurement import Measurement
     from toolchain.project import Image
     from toolchain.resources import Resources
+    from toolchain.streaming import Stream
     from toolchain.verify import Verification
 
 
@@ -107,6 +108,25 @@ def outputs(console: Console, graph: Graph, values: Mapping[str, Any], written: 
         console.print(f"wrote {written}")
 
 
+def stream(console: Console, made: Stream, compared: int, written: Path) -> None:
+    """What a step takes and gives, and what it saves of a window's work."""
+    found = made.as_json()
+    full, one = made.macs
+    lines = table("one step", "", right=("",))
+    lines.add_row("new frames", f"{made.frames} of a window of {made.window}, input {made.input}")
+    lines.add_row("MACs", f"{one:,} of {full:,} ({one / full:.1%})")
+    lines.add_row("states", f"{found['state_bytes']:,} bytes")
+    for t in made.graph.outputs:
+        part = made.given[t.name]
+        what = "all of the window's" if part is None else f"positions {part[1][0]} to {part[1][1] - 1} of the window's"
+        lines.add_row(f"output {t.name}", f"{list(t.shape)}, {what}")
+    console.print(lines)
+    for line in made.anew:
+        console.print(f"anew at every step: {line}")
+    console.print(f"{compared} steps of seeded random frames: every output equals the full model's on its window")
+    console.print(f"wrote {written}")
+
+
 def boards(console: Console, found: Sequence[Board]) -> None:
     """`bitwright boards`: those with a processor, then those with gates."""
     sizes = ("clock", "flash bytes", "RAM bytes")
@@ -175,9 +195,13 @@ def _span(found: tuple[int, int] | None) -> str:
 
 
 STACK = "a bound computed from the build"
+MODELLED = (
+    "modelled cycles of a Cortex-M4 (its manual's costs, no wait states; real boards took 0.85 to 1.36 times that)"
+)
 COUNTS = {
     "counted": "cycles counted on the device",
     "simulated": "cycles of simulated hardware",
+    "modelled": "cycles of the emulator's model of the core (not measured: without caches and wait states, so this is no time)",
     "instructions": "instructions executed by the emulator (no pipeline is modelled, so this is no time)",
     "none": "no counter on this board",
 }
@@ -205,19 +229,23 @@ def measurement(console: Console, m: Measurement) -> None:
             console.print(
                 f"latency: median {m.latency_us:,.1f} us at {m.counter_hz / 1e6:g} MHz, counted on the device"
             )
-        rows = table("op", "output", "MACs", "count", "count/MAC", right=("MACs", "count", "count/MAC"))
-        for op in m.ops:
-            ratio = f"{op.count / op.macs:.2f}" if op.count is not None and op.macs else ""
-            rows.add_row(
-                op.kind, op.name, f"{op.macs:,}" if op.macs else "", "" if op.count is None else f"{op.count:,}", ratio
-            )
-        rows.add_row(
-            "whole inference",
-            "",
-            f"{m.macs:,}",
-            f"{c.median:,}",
-            "" if m.count_per_mac is None else f"{m.count_per_mac:.2f}",
+        if m.modelled_cycles:
+            y = m.modelled_cycles
+            console.print(f"{MODELLED}: median {y.median:,}  min {y.min:,}  p99 {y.p99:,}  max {y.max:,}")
+        modelled = ("modelled cycles", "modelled/MAC") if m.modelled_cycles else ()
+        rows = table(
+            *("op", "output", "MACs", "count", "count/MAC", *modelled), right=("MACs", "count", "count/MAC", *modelled)
         )
+
+        def figures(count: int | None, cycles: int | None, macs: int) -> list[str]:
+            both = (count, cycles) if modelled else (count,)
+            return [t for n in both for t in ("" if n is None else f"{n:,}", _ratio(n, macs))]
+
+        for op in m.ops:
+            told = figures(op.count, op.modelled_cycles, op.macs)
+            rows.add_row(op.kind, op.name, f"{op.macs:,}" if op.macs else "", *told)
+        whole = figures(c.median, m.modelled_cycles.median if m.modelled_cycles else None, m.macs)
+        rows.add_row("whole inference", "", f"{m.macs:,}", *whole)
         console.print(rows)
     elif m.bit_exact:
         console.print(COUNTS[m.count_kind])
@@ -231,6 +259,10 @@ def measurement(console: Console, m: Measurement) -> None:
     console.print(f"made and run with {', '.join(made)}")
     r = m.round_trip_us
     console.print(f"round trip seen by the host: median {r.median:,} us, max {r.max:,} us (host clock, not latency)")
+
+
+def _ratio(count: int | None, macs: int) -> str:
+    return "" if count is None or not macs else f"{count / macs:.2f}"
 
 
 def verification(console: Console, found: Verification) -> None:

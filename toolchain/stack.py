@@ -43,6 +43,8 @@ def bound(image: Path, usage: Mapping[str, int]) -> int:
     data = image.read_bytes()
     machine = struct.unpack_from("<H", data, 18)[0]
     known = functions(data)
+    if machine not in (ARM, RISCV):
+        raise _none(str(image), "it is for another processor than are read here")
     reader = {ARM: _thumb, RISCV: _rv32}[machine]
     entries = sorted(known)
     code = {at: reader(data, known[at].offset, known[at].size, at, known[at].holes) for at in entries}
@@ -181,6 +183,8 @@ def _thumb16(code: Code, one: int, pc: int, address: int, size: int) -> None:
 
 
 def _thumb32(code: Code, one: int, two: int, pc: int, address: int, size: int) -> None:
+    if one & 0xF800 == 0xF000 and two & 0xD000 == 0xC000:
+        return  # dls, wls, le: loops of Armv8.1-M (DDI 0553), which stay within their function
     if one & 0xF800 == 0xF000 and two & 0x8000:
         sign = one >> 10 & 1
         if two & 0x5000 == 0:  # b with a condition; or hints and system registers, whose bits 6 to 9 are 0b111x

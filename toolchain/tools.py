@@ -7,6 +7,7 @@ A path in a tool's environment variable goes before PATH, PATH before a Python p
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ from toolchain.tool_list import TOOLS, Spec
 if TYPE_CHECKING:
     from rich.console import Console
 
-Kind = Literal["host", "host-cxx", "arm", "riscv"]
+Kind = Literal["host", "host-cxx", "arm", "riscv", "avr"]
 Family = Literal["gcc", "clang"]
 
 
@@ -85,6 +86,9 @@ def _locate(spec: Spec) -> tuple[str | None, str, str | None]:
 def _version(spec: Spec, path: str, found_via: str) -> str | None:
     if found_via.startswith("package "):
         return importlib.metadata.version(spec.distribution)
+    if spec.overlay and (Path(path) / "package.json").is_file():  # of npm
+        found = json.loads((Path(path) / "package.json").read_text(encoding="utf-8")).get("version")
+        return str(found) if found else None
     if spec.overlay:
         return next((d.version for d in importlib.metadata.distributions(path=[path])), None)
     return _version_in(_says(path, spec.version_args))
@@ -138,6 +142,7 @@ class _Core:
     kind: Kind
     gcc: tuple[str, ...]
     zig: tuple[str, ...]
+    prefers: Family = "gcc"  # which makes fewer instructions, of what is found
 
 
 def _cortex(name: str, fpu: str = "") -> _Core:
@@ -154,6 +159,14 @@ CORES: dict[str, _Core] = {
     "cortex-m4f": _cortex("cortex-m4", "fpv4-sp-d16"),
     "cortex-m7": _cortex("cortex-m7", "fpv5-d16"),
     "cortex-m33": _cortex("cortex-m33", "fpv5-sp-d16"),
+    # GCC derives the FPU and Helium from the core's name; clang's plain cortex_m55 has no Helium. GCC 12 makes little vector code of C:
+    # its keyword spotting, anomaly detection and image classification take more instructions than clang's (docs/kernels.md).
+    "cortex-m55": _Core(
+        "arm",
+        ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"),
+        ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m55+mve+mve_fp"),
+        prefers="clang",
+    ),
     # mcycle needs Zicsr. GCC 12 finds no libgcc for -march=rv32imac_zicsr and links the one of rv64; the older
     # specification has Zicsr within I.
     "rv32imac": _Core(
@@ -161,19 +174,27 @@ CORES: dict[str, _Core] = {
         ("-march=rv32imac", "-misa-spec=2.2", "-mabi=ilp32"),
         ("-target", "riscv32-freestanding-none", "-mcpu=generic_rv32+m+a+c+zicsr", "-mabi=ilp32"),
     ),
+    "rv32imc": _Core(
+        "riscv",
+        ("-march=rv32imc", "-misa-spec=2.2", "-mabi=ilp32"),
+        ("-target", "riscv32-freestanding-none", "-mcpu=generic_rv32+m+c+zicsr", "-mabi=ilp32"),
+    ),
+    "atmega328p": _Core("avr", ("-mmcu=atmega328p",), ()),
 }
 _GCC: dict[Kind, str] = {
     "host": "host-cc",
     "host-cxx": "host-cxx",
     "arm": "arm-none-eabi-gcc",
     "riscv": "riscv64-unknown-elf-gcc",
+    "avr": "avr-gcc",
 }
 # Freestanding, yet with built-ins: else every 4-byte memcpy is a call. zig's clang inlines them only with -fhosted.
 _BARE: dict[Family, tuple[str, ...]] = {"gcc": ("-ffreestanding", "-fbuiltin"), "clang": ("-fhosted",)}
 
 
 def compiler(kind: Kind, core: str = "host", family: Family | None = None) -> Compiler:
-    """The compiler for a core: GCC where it is found, else zig's clang; `family` insists on one of them.
+    """The compiler for a core: GCC where it is found, else zig's clang, or the other way round where the core prefers that and no
+    variable names a GCC; `family` insists on one of them.
 
     Kind host-cxx is the host's C++ compiler, which has no stand-in: the emulated types of HLS projects need GNU's library.
     Both take the same sources: freestanding headers only (no string.h), small memcpy and memset inlined, long division
@@ -187,11 +208,13 @@ def compiler(kind: Kind, core: str = "host", family: Family | None = None) -> Co
     if os.environ.get(TOOLS[name].env):
         require(name)  # an override that leads nowhere is a mistake, not a reason to take another compiler
     gcc, zig = find(name), find("zig")
+    if family is None and CORES[core].prefers == "clang" and zig.path and not os.environ.get(TOOLS[name].env):
+        family = "clang"
     if gcc.path is not None:
         own: Family = "clang" if kind in ("host", "host-cxx") and "clang" in _says(gcc.path, ("--version",)) else "gcc"
         if family in (None, own):
             return _compiler((gcc.path,), CORES[core].gcc, kind, own, gcc)
-    if kind == "host-cxx":
+    if kind in ("host-cxx", "avr"):
         raise MissingToolError(name, gcc.problem or "is not what was asked for", advice(name))
     if zig.path is not None and family != "gcc":
         return _compiler((zig.path, "cc"), CORES[core].zig, kind, "clang", zig)
@@ -202,7 +225,7 @@ def compiler(kind: Kind, core: str = "host", family: Family | None = None) -> Co
 
 
 def _compiler(argv: tuple[str, ...], arch: tuple[str, ...], kind: Kind, family: Family, tool: Tool) -> Compiler:
-    hosted = kind in ("host", "host-cxx")
+    hosted = kind in ("host", "host-cxx", "avr")  # an AVR has avr-libc's start-up and its own linker script
     bare = () if hosted else _BARE[family]
     link = () if hosted else ("-nostdlib", "-lgcc")  # zig takes -lgcc to mean its own compiler-rt
     return Compiler(argv, (*arch, *bare), link, family, tool.version or "unknown")

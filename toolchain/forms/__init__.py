@@ -6,15 +6,20 @@ instructions than the general kernel. Used by the pass that chooses and by the C
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from toolchain.ir.ops import Mac
 
-from . import dsp, narrow
+from . import dsp, helium, narrow, stored
 
 # Instructions for a product of the general kernels: on a Cortex-M3 tests/golden/counts.json has 3.2 to 8.7.
 GENERAL = 4.0
+
+
+Runs = Sequence[tuple[int | None, int]]
+"""Each run of a kernel reads all it reads before it writes anything: (the lowest element of the input that it reads, None where it
+reads none; where the elements of the output end that it and those before it write)."""
 
 
 class Form(Protocol):
@@ -25,6 +30,13 @@ class Form(Protocol):
     @property
     def instructions(self) -> float:
         """Of one inference, modelled: loads, products and loops; what follows a sum is the same for every kernel."""
+
+    def order(self) -> Runs | None:
+        """What the kernel reads and writes, run by run; None where that is not known."""
+
+    def in_place(self) -> int | None:
+        """So many elements below its input the output may start, and at no other place, though `order` would not allow it; for an
+        output stored in as many bytes an element as the input. None where there is no such place."""
 
 
 class Family(Protocol):
@@ -37,7 +49,7 @@ class Family(Protocol):
         """The op in this form, or None where it has none or a bound fails; its sums are known to fit 32 bits."""
 
 
-FAMILIES: tuple[Family, ...] = (narrow, dsp)
+FAMILIES: tuple[Family, ...] = (narrow, dsp, helium)
 
 
 def choices(op: Mac, core: str, optimize: str = "speed") -> Iterator[tuple[str, Form]]:
@@ -65,10 +77,21 @@ def flash(op: Mac, form: Form | None) -> int:
     return int(getattr(form, "weight_bytes", plain))
 
 
+def named(name: str, op: Mac) -> Form:
+    """The form of an op in the family of this name, which a plan says; where that has several, what its kernels read and write is the
+    same."""
+    if name in (stored.NAME, stored.DSP):
+        return stored.Unordered()
+    family = next(family for family in FAMILIES if name == family.NAME)
+    form = form_for(family, op, "size")
+    assert form is not None, f"{op.output.name} has no form in {name}"
+    return form
+
+
 def products(op: Mac) -> int:
     """Multiplications of one inference, those with padding among them."""
     size = int(op.weight.array.size)
     return op.output.size // op.output.channels * size
 
 
-__all__ = ["FAMILIES", "GENERAL", "Family", "Form", "choices", "flash", "form_for", "products"]
+__all__ = ["FAMILIES", "GENERAL", "Family", "Form", "Runs", "choices", "flash", "form_for", "named", "products"]

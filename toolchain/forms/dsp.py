@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import lcm
 
 import numpy as np
 
@@ -100,7 +102,7 @@ class Layer:
     @property
     def alone(self) -> bool:
         """One position: eight rows at once."""
-        return self.out_h == 1 and self.out_w == 1 and self.k_h == 1 and self.run == self.in_w * self.in_c
+        return self.in_w == self.out_w == self.out_h == self.k_h == 1 and self.run == self.in_c
 
     @property
     def run(self) -> int:
@@ -133,8 +135,31 @@ class Layer:
 
     @property
     def scratch_bytes(self) -> int:
+        if self.alone:
+            return 4 * self.pairs
         behind = self.stride_w * self.in_c + 2  # a tile of odd size: a second position that nobody stores
         return 2 * (self.k_h * self.pitch + behind)
+
+    def order(self) -> list[tuple[int | None, int]] | None:
+        """One run for each row of the output, or for each tile of a single row: widened before it is multiplied."""
+        if self.alone:
+            return [(0, self.rows)]
+        if self.tile < self.out_w and self.out_h > 1:
+            return None
+        kept = max(self.k_h - self.stride_h, 0)  # rows widened for the row of the output before
+        found: list[tuple[int | None, int]] = []
+        for oh in range(self.out_h):
+            row = max(oh * self.stride_h - self.top + (kept if oh else 0), 0)
+            end = min(oh * self.stride_h - self.top + self.k_h, self.in_h)
+            for first in range(0, self.out_w, self.tile):
+                column = max(first * self.stride_w - self.left, 0)
+                made = oh * self.out_w + min(first + self.tile, self.out_w)
+                low = (row * self.in_w + column) * self.in_c if row < end and column < self.in_w else None
+                found.append((low, made * self.rows))
+        return found
+
+    def in_place(self) -> int | None:
+        return None
 
     @property
     def weight_bytes(self) -> int:
@@ -190,6 +215,8 @@ def layer(op: ops.Mac) -> Layer | None:
     stride_h, stride_w = _two(op.strides, 1)
     top, left = _two([before for before, _ in op.padding], 0)
     weight = w.reshape(w.shape[0], k_h, k_w * x.channels)
+    if out_h == out_w == k_h == 1 and k_w == in_w and not top and not left:  # one window, of all: a dense layer
+        return Layer(weight, 1, 1, weight.shape[2], 1, 1, 1, 1, 1, 1, 0, 0, 1)
     if k_h == k_w == stride_h == stride_w == 1 and not any(v for pad in op.padding for v in pad):
         return _wide(weight, in_h * in_w, x.channels)
     return Layer(weight, in_h, in_w, x.channels, out_h, out_w, k_h, k_w, stride_h, stride_w, top, left, out_w)
@@ -233,6 +260,28 @@ class Windows:
     def scratch_bytes(self) -> int:
         return 4 * self.plane_bytes(self.strip)
 
+    def _strips(self) -> list[tuple[int | None, int]]:
+        """Of each strip: the lowest element of the input, where its elements of the output end."""
+        found: list[tuple[int | None, int]] = []
+        for first in range(0, self.out_h, self.strip):
+            rows = min(self.strip, self.out_h - first)
+            row, end = first * self.stride - self.top, (first + rows - 1) * self.stride - self.top + 3
+            low = max(row, 0) * self.in_w * self.channels if max(row, 0) < min(end, self.in_h) else None
+            found.append((low, (first + rows) * self.out_w * self.channels))
+        return found
+
+    def order(self) -> list[tuple[int | None, int]] | None:
+        """One run for four channels of a strip: the next four are read after these were written."""
+        return [strip for strip in self._strips() for _ in range(0, self.channels, 4)]
+
+    def in_place(self) -> int | None:
+        """Where each channel lies over itself, four channels of a strip write over what they alone have read, once the rows are
+        apart that two strips read."""
+        strips = self._strips()
+        apart = [end - low for (_, end), (low, _) in pairwise(strips) if low is not None]
+        grain = lcm(self.channels, 4)  # both are read by words
+        return -(-max(*apart, 0, 0) // grain) * grain
+
     def packed(self, times: int = 1) -> Ints:
         """[channels, 3, 2] words: (w0, w1) and (w1, w2) of each row, the first in the low half; or a multiple of each weight."""
         low, high = times * self.weight[:, 0:2], times * self.weight[:, 1:3]
@@ -246,6 +295,7 @@ class Rows:
 
     form: Windows
     shift: int
+    output_offset: int
 
     @property
     def loops(self) -> tuple[int, int]:
@@ -255,23 +305,31 @@ class Rows:
         return pairs // unroll, unroll
 
     @property
+    def addend(self) -> int:
+        """What rounds and moves the result, added before the shift."""
+        return (1 << self.shift >> 1) + (self.output_offset << self.shift) & 0xFFFFFFFF
+
+    @property
     def name(self) -> str:
         f = self.form
-        return f"nn_dsp_rows_{f.stride}_{self.shift}_{f.channels}_{f.pitch}_{f.out_w}"
+        return f"nn_dsp_rows_{f.stride}_{self.shift}_{self.addend:x}_{f.channels}_{f.pitch}_{f.out_w}"
 
     @property
     def line(self) -> str:
         f = self.form
-        numbers = (f.stride, self.shift, f.channels, 2 * f.pitch, *self.loops, f.out_w % 2)
+        halves = (self.addend >> 16, self.addend & 0xFFFF)
+        numbers = (f.stride, self.shift, *halves, f.channels, 2 * f.pitch, *self.loops, f.out_w % 2)
         return f"    NN_DSP_DEPTHWISE {self.name}, {', '.join(map(str, numbers))}"
 
     @property
     def reaches(self) -> bool:
         """Whether every offset is one that its instruction has."""
         f, (times, unroll) = self.form, self.loops
-        load = 4 * f.pitch + 4 * f.stride * (unroll - 1) + 8  # LDRD: a multiple of 4 up to 1020
-        step = 2 * unroll * f.channels
-        return load <= 1020 and step <= 4095 and times * step <= 65535 and 1 <= self.shift <= 31
+        odd = unroll if times <= 1 else 0  # pairs before the odd output
+        load = 4 * f.pitch + 4 * f.stride * max(unroll - 1, odd) + 8  # LDRD: a multiple of 4 up to 1020
+        step = (2 * unroll + 1) * f.channels
+        row = 2 * f.pitch * f.stride
+        return load <= 1020 and step <= 4095 and times * step <= 65535 and row <= 4095 and 1 <= self.shift <= 31
 
 
 def windows(op: ops.DepthwiseConv2D) -> Windows | None:

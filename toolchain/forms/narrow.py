@@ -183,6 +183,13 @@ class Narrow:
         moved = (1 if layer.alone else 2) * (12 + layer.k_h * (10 + 2.2 * eights + 5 * (layer.pairs - eights)))
         return turns * (moved + blocks * sum(dot.instructions for dot in self.dots)) + widen
 
+    def order(self) -> list[tuple[int | None, int]] | None:
+        """Rows are widened as for the packed rows of dsp.py, before what is made of them is written."""
+        return self.layer.order()
+
+    def in_place(self) -> int | None:
+        return None
+
     def packed(self) -> Ints:
         """The elements in the order in which nn_narrow.S reads them."""
         layer, of = self.layer, self.of

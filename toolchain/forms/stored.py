@@ -241,6 +241,20 @@ def smallest(op: ops.Mac) -> Stored | None:
     return found if found is not None and found.weight_bytes < plain else None
 
 
+@dataclass(frozen=True)
+class Unordered:
+    """What the planner is told of these kernels: a convolution's input is read again for each channel, so nothing is shared."""
+
+    scratch_bytes: int = 0
+    instructions: float = 0.0
+
+    def order(self) -> None:
+        return None
+
+    def in_place(self) -> None:
+        return None
+
+
 def layer(op: ops.Mac) -> dsp.Layer | None:
     """The op in packed rows, where more than one position is worth packing them on the device."""
     found = None if isinstance(op, ops.DepthwiseConv2D) else dsp.form_of(op)

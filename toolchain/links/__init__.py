@@ -8,20 +8,32 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Literal
+from typing import Protocol as TypingProtocol
 
 from toolchain.boards import Board
 from toolchain.errors import ToolchainError
 from toolchain.project import Image
 from toolchain.protocol import Hello
 
-CountKind = Literal["counted", "simulated", "instructions", "none"]
+CountKind = Literal["counted", "simulated", "modelled", "instructions", "none"]
+
+
+class Marked(TypingProtocol):
+    """What the firmware says of a stretch of code, a run or an op: ticks, and those of an empty stretch."""
+
+    @property
+    def ticks(self) -> int: ...
+    @property
+    def overhead(self) -> int: ...
 
 
 class Link(ABC):
-    """`counted`: clocks of silicon; `instructions`: an emulator that models no pipeline; `none`: nothing counts."""
+    """`counted`: clocks of silicon; `simulated`: of hardware simulated clock by clock; `modelled`: cycles of an emulator that
+    gives each instruction the core's own, and knows neither caches nor wait states; `instructions`: an emulator that models no
+    pipeline; `none`: nothing counts."""
 
     where: str  # how errors name it
     count_kind: CountKind
@@ -47,6 +59,11 @@ class Link(ABC):
         if hello.counter == "none":
             raise ToolchainError(self.where, "no counter of the board moves", "outputs can be compared, not counted")
         return ticks
+
+    def modelled_cycles(self, marked: Sequence[Marked]) -> list[int] | None:
+        """Of the runs or ops since this was last asked, net of the measuring: what a model of the core makes of what was
+        executed. None where the link has no such model; nothing that was counted or timed ever comes from here."""
+        return None
 
     def __enter__(self) -> Link:
         return self

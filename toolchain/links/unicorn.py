@@ -1,7 +1,8 @@
 """A Cortex-M4 of the AN386 memory map in this very process: unicorn runs the code, this file is the UART and the DWT.
 
-Rule: CYCCNT counts instructions, exactly, by the length of every block executed. Nothing runs in the background: the
-emulator steps only inside `recv`, until the firmware has answered and polls an empty UART again.
+Rule: CYCCNT counts instructions, exactly, by the length of every block executed; cycles that are modelled (_cycles_m4.py)
+never go to the firmware. Nothing runs in the background: the emulator steps only inside `recv`, until the firmware has
+answered and polls an empty UART again.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from toolchain import tools
 from toolchain.boards import Board
 from toolchain.errors import MissingToolError, ToolchainError
-from toolchain.links import CountKind, Link
+from toolchain.links import CountKind, Link, Marked
+from toolchain.links._cycles_m4 import REFILL, Cost, cost_of_blocks
 from toolchain.project import Image, elf_segments
 
 UART_DATA, UART_STATE = 0, 4
@@ -31,13 +34,33 @@ IDLE_POLLS = 3  # of the state with nothing read or written between: before send
 SLICE_S = 0.2  # how often a long run looks at its deadline and at Ctrl-C
 
 
-def _length(code: bytes, at: int, size: int) -> int:
-    """Instructions in a block of Thumb code: 32 bits long where the first half-word begins 0b11101 or higher."""
-    count, end = 0, at + size
-    while at < end:
-        at += 4 if code[at + 1] >> 3 >= 29 else 2
-        count += 1
-    return count
+class _Block(ctypes.Structure):
+    """block_cost of unicorn_count.c."""
+
+    _fields_ = (("size", ctypes.c_uint32), ("length", ctypes.c_uint16), ("cycles", ctypes.c_uint16))
+
+
+class Blocks:
+    """The blocks of the code in flash: how many instructions each has, and what it costs by `cost` (nothing if None)."""
+
+    def __init__(self, code: bytes, origin: int, cost: Cost | None) -> None:
+        self.origin, self.bytes, self._code, self._cost = origin, len(code), code, cost
+        self.table: Any = (_Block * (len(code) // 2))()
+
+    @property
+    def refill(self) -> int:
+        return REFILL if self._cost else 0
+
+    def learn(self, address: int, size: int) -> None:
+        """Thumb code: 32 bits long where the first half-word begins 0b11101 or higher."""
+        at, length = address - self.origin, 0
+        code = self._code[at : at + size]
+        step = 0
+        while step < size:
+            step += 4 if code[step + 1] >> 3 >= 29 else 2
+            length += 1
+        cycles = self._cost(code, address) if self._cost else 0
+        self.table[at // 2] = (size, length, cycles)
 
 
 class PythonCounter:
@@ -47,40 +70,56 @@ class PythonCounter:
     whether it was counted. Asked for within the hook, it always falls between the hook and the block.
     """
 
-    def __init__(self, code: bytes, origin: int, emu_stop: Callable[[], object]) -> None:
+    def __init__(self, blocks: Blocks, emu_stop: Callable[[], object]) -> None:
         self.stop = False
-        lengths: dict[tuple[int, int], int] = {}
-        count, last = 0, (0, 0)  # closure cells: the fastest variables Python has
+        known: dict[tuple[int, int], tuple[int, int]] = {}
+        refill = blocks.refill
+        count = cycles = spent = end = end_before = 0  # closure cells: the fastest variables Python has
+        last, length = (0, 0), 0
 
         def block(_uc: int, address: int, size: int, _user: int) -> None:
-            nonlocal count, last
-            try:
-                last = address, size
-                count += lengths[last]
-            except KeyError:
-                lengths[last] = _length(code, address - origin, size)
-                count += lengths[last]
+            nonlocal count, cycles, spent, end, end_before, last, length
+            last = address, size
+            if last not in known:
+                blocks.learn(address, size)
+                learnt = blocks.table[(address - blocks.origin) // 2]
+                known[last] = learnt.length, learnt.cycles
+            length, spent = known[last]
+            if address != end:
+                spent += refill
+            end_before, end = end, address + size
+            count += length
+            cycles += spent
             if self.stop:
                 emu_stop()
 
         def forget(pc: int) -> None:
-            nonlocal count
+            nonlocal count, cycles, end
             if last[0] == pc:
-                count -= lengths[last]
+                count -= length
+                cycles -= spent
+                end = end_before
 
         kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
         self.callback: Any = kind(block)  # held here: C keeps only the pointer
         self.user = ctypes.c_void_p()
-        self._count: Callable[[], int] = lambda: count
+        self._read: Callable[[], tuple[int, int]] = lambda: (count, cycles)
         self._forget: Callable[[int], None] = forget
 
     @property
     def count(self) -> int:
-        return self._count()
+        return self._read()[0]
+
+    @property
+    def cycles(self) -> int:
+        return self._read()[1]
 
     def stopped(self, pc: int) -> None:
         """A stop falls between a block's hook and the block: resumed, it is hooked, and would be counted, again."""
         self._forget(pc)
+
+
+_Learn = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_uint32)
 
 
 class _State(ctypes.Structure):
@@ -88,12 +127,18 @@ class _State(ctypes.Structure):
 
     _fields_ = (
         ("count", ctypes.c_uint64),
+        ("cycles", ctypes.c_uint64),
         ("last_address", ctypes.c_uint64),
+        ("end", ctypes.c_uint64),
+        ("end_before", ctypes.c_uint64),
         ("last_length", ctypes.c_uint32),
+        ("last_cycles", ctypes.c_uint32),
+        ("refill", ctypes.c_uint32),
         ("outside", ctypes.c_uint32),
         ("origin", ctypes.c_uint64),
         ("bytes", ctypes.c_uint64),
-        ("code", ctypes.c_char_p),
+        ("blocks", ctypes.POINTER(_Block)),
+        ("learn", _Learn),
         ("emu_stop", ctypes.c_void_p),
         ("stop", ctypes.c_uint32),
     )
@@ -102,10 +147,11 @@ class _State(ctypes.Structure):
 class CCounter:
     """PythonCounter, compiled."""
 
-    def __init__(self, library: ctypes.CDLL, code: bytes, origin: int, emu_stop: Any) -> None:
-        address = ctypes.cast(emu_stop, ctypes.c_void_p)
-        self._state = _State(origin=origin, bytes=len(code), code=code, emu_stop=address)
-        self._code = code  # held here: C keeps only the pointer
+    def __init__(self, library: ctypes.CDLL, blocks: Blocks, emu_stop: Any) -> None:
+        self._blocks, self._learn = blocks, _Learn(blocks.learn)  # held here: C keeps only the pointers
+        self._state = _State(origin=blocks.origin, bytes=blocks.bytes, refill=blocks.refill)
+        self._state.blocks, self._state.learn = blocks.table, self._learn
+        self._state.emu_stop = ctypes.cast(emu_stop, ctypes.c_void_p)
         self.callback: Any = library.on_block
         self.user = ctypes.byref(self._state)
 
@@ -121,11 +167,18 @@ class CCounter:
     def count(self) -> int:
         return int(self._state.count)
 
+    @property
+    def cycles(self) -> int:
+        return int(self._state.cycles)
+
     def stopped(self, pc: int) -> None:
         """As PythonCounter.stopped."""
-        assert not self._state.outside, "code outside flash was executed"
-        if self._state.last_address == pc:
-            self._state.count -= self._state.last_length
+        state = self._state
+        assert not state.outside, "code outside flash was executed"
+        if state.last_address == pc:
+            state.count -= state.last_length
+            state.cycles -= state.last_cycles
+            state.end = state.end_before
 
 
 @functools.cache
@@ -180,11 +233,15 @@ class UnicornLink(Link):
         self._cyccnt_base, self._dwt_control = 0, 0
         self._cyccnt_read, self._wrapped = 0, False
         flash = bytes(emulator.mem_read(board.flash_origin, board.flash_bytes))
+        cost = cost_of_blocks()
+        self._models, blocks = cost is not None, Blocks(flash, board.flash_origin, cost)
+        self._readings: list[tuple[int, int]] = []  # of the counter, by the firmware: instructions, modelled cycles
+        self._overhead: int | None = None
         library = _library()
         self._counter: PythonCounter | CCounter = (
-            CCounter(library, flash, board.flash_origin, unicorn.unicorn_py3.unicorn.uclib.uc_emu_stop)
+            CCounter(library, blocks, unicorn.unicorn_py3.unicorn.uclib.uc_emu_stop)
             if library
-            else PythonCounter(flash, board.flash_origin, emulator.emu_stop)
+            else PythonCounter(blocks, emulator.emu_stop)
         )
         self._hook_blocks(unicorn, self._counter)
         stack, self._pc = struct.unpack("<II", bytes(emulator.mem_read(board.flash_origin, 8)))
@@ -221,6 +278,8 @@ class UnicornLink(Link):
             now = self._counter.count
             self._wrapped |= now - self._cyccnt_read >= 1 << 32  # a difference of 32-bit readings would be too small
             self._cyccnt_read = now
+            if self._models:
+                self._readings.append((now, self._counter.cycles))
             return (now - self._cyccnt_base) & 0xFFFFFFFF
         return self._dwt_control if offset == 0 else 0
 
@@ -230,9 +289,25 @@ class UnicornLink(Link):
         elif offset == 4:
             self._cyccnt_base = self._counter.count - value
 
+    def modelled_cycles(self, marked: Sequence[Marked]) -> list[int] | None:
+        """The firmware reads its counter in pairs, and every stretch it tells of is one; an answer asked for again may have
+        run again, so each is the next pair of as many instructions."""
+        if not self._models:
+            return None
+        read = self._readings
+        self._readings = []
+        pairs = iter([(b[0] - a[0] & 0xFFFFFFFF, b[1] - a[1]) for a, b in zip(read[::2], read[1::2], strict=True)])
+
+        def next_of(instructions: int) -> int:
+            return next(cycles for ticks, cycles in pairs if ticks == instructions)
+
+        if self._overhead is None and marked:  # the empty pairs are the first, made by counter_init
+            self._overhead = next_of(marked[0].overhead)
+        return [next_of(m.ticks) - (self._overhead or 0) for m in marked]
+
     @property
     def versions(self) -> Mapping[str, str]:
-        return {"unicorn": self._version}
+        return {"unicorn": self._version, **({"capstone": version("capstone")} if self._models else {})}
 
     def send(self, data: bytes) -> None:
         self._input += data

@@ -3,12 +3,23 @@
 #include <stdint.h>
 
 typedef struct {
+    uint32_t size; /* in bytes, of the block that was last seen to begin here; 0 for none */
+    uint16_t length, cycles;
+} block_cost;
+
+typedef struct {
     uint64_t count;
+    uint64_t cycles;       /* modelled */
     uint64_t last_address; /* of the block begun last */
+    uint64_t end;          /* where it ends: a block that begins elsewhere was branched to */
+    uint64_t end_before;
     uint32_t last_length;
+    uint32_t last_cycles;
+    uint32_t refill;  /* cycles of a branch that is taken */
     uint32_t outside; /* a block that is not in flash: not counted, and the link refuses to go on */
     uint64_t origin, bytes;
-    const uint8_t *code;
+    block_cost *blocks;                             /* one for each half-word of flash */
+    void (*learn)(uint64_t address, uint32_t size); /* fills in the one of this block */
     int (*emu_stop)(void *emulator);
     volatile uint32_t stop; /* set by another thread: stop here, between this hook and its block */
 } block_counter;
@@ -21,14 +32,17 @@ void on_block(void *emulator, uint64_t address, uint32_t size, void *user) {
         counter->outside = 1;
         return;
     }
-    const uint8_t *code = counter->code + (address - counter->origin);
-    uint32_t length = 0;
-    for (uint32_t at = 0; at < size; length++) {
-        at += code[at + 1] >> 3 >= 29 ? 4u : 2u; /* 32 bits where the first half-word begins 0b11101 or higher */
+    const block_cost *block = counter->blocks + (address - counter->origin) / 2;
+    if (block->size != size) {
+        counter->learn(address, size);
     }
     counter->last_address = address;
-    counter->last_length = length;
-    counter->count += length;
+    counter->last_length = block->length;
+    counter->last_cycles = block->cycles + (address == counter->end ? 0 : counter->refill);
+    counter->end_before = counter->end;
+    counter->end = address + size;
+    counter->count += counter->last_length;
+    counter->cycles += counter->last_cycles;
     if (counter->stop) {
         counter->emu_stop(emulator);
     }

@@ -8,14 +8,14 @@ reads for the last time as far as toolchain/overlap.py proves it may. For this o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from toolchain import overlap
 from toolchain.ir import Graph, ops
-from toolchain.ir.ops import Op, inputs_of
-from toolchain.layout import SIZES, chains, concat_starts, ctype, nbytes
+from toolchain.ir.ops import inputs_of
+from toolchain.layout import SIZES, WORDS, Chain, chains, concat_starts, ctype, head, nbytes, reads
 
 from .packing import Body, Piece, Problem, pack
 from .plan import Plan
@@ -28,14 +28,17 @@ ALIGN = 8  # of the arena itself; each tensor is aligned to its storage type
 
 
 def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
-    """The smaller of two plans, with Concats in place and with none: what is joined early must then lie side by side."""
-    views = Views(graph, plan)
-    made = [planned(graph, plan, views)]
-    if views.joined:
-        made.append(planned(graph, plan, Views(graph, plan, join=False)))
+    """The smallest of some plans: with Concats in place and with none, for what is joined early must then lie side by side; with
+    outputs at the one place over their input that some kernels allow and with none there."""
+    ways = [Views(graph, plan)]
+    ways += [Views(graph, plan, lay=False)] if ways[0].laid else []
+    ways += [Views(graph, plan, join=False, lay=bool(way.laid)) for way in ways] if ways[0].joined else []
+    made = [planned(graph, plan, way) for way in ways]
     best = min(made, key=lambda p: p.arena_bytes)  # the first of equals, which copies less
-    bounds = (min(p.arena_lower_bound for p in made), min(p.arena_proved for p in made))
-    return graph, replace(best, arena_lower_bound=bounds[0], arena_proved=bounds[1])
+    bound = min(p.arena_lower_bound for p in made)
+    # a search proves nothing of plans that lay some outputs over their inputs and others not; the bound is that of all
+    proved = min(p.arena_proved for p in made) if ways[0].laid < 2 else bound
+    return graph, replace(best, arena_lower_bound=bound, arena_proved=proved)
 
 
 def planned(graph: Graph, plan: Plan, views: Views) -> Plan:
@@ -62,18 +65,25 @@ def planned(graph: Graph, plan: Plan, views: Views) -> Plan:
 class Views:
     """Which tensors are names for memory of another, and how many bytes from its start."""
 
-    def __init__(self, graph: Graph, plan: Plan, join: bool = True) -> None:
+    def __init__(self, graph: Graph, plan: Plan, join: bool = True, lay: bool = True) -> None:
         self.pinned = {t.name for t in (*graph.inputs, *graph.outputs, *(s.input for s in graph.states))}
         self.base: dict[str, tuple[str, int]] = {}
         self.views: set[str] = set()  # outputs of ops that need no code
         self.joined = 0  # inputs of Concats that are written to their place
+        self.laid = 0  # outputs at the one place over their input where their kernel may write them
         sizes = {t.name: nbytes(t) for t in graph.tensors()}
-        for step in chains(graph, plan.fused):
-            op = step[0]
+        steps = chains(graph, plan.fused)
+        for step in steps:
+            op = head(step)
             if isinstance(op, ops.Reshape):
                 self._reshape(op, sizes)
             elif isinstance(op, ops.Concat) and join:
                 self._concat(op, sizes)
+        last = _last_reads(graph, steps, self)
+        for k, step in enumerate(steps) if lay else ():
+            apart = overlap.exact(step, plan.kernels)
+            if apart is not None:
+                self._lay(reads(step)[0].name, step[-1].output.name, apart, k, last, sizes)
 
     def find(self, name: str) -> tuple[str, int]:
         at = 0
@@ -108,12 +118,22 @@ class Views:
         if placed == len(op.inputs):
             self.views.add(op.output.name)
 
+    def _lay(self, x: str, y: str, apart: int, k: int, last: Mapping[str, int], sizes: Mapping[str, int]) -> None:
+        """The output y of step k `apart` bytes below its input x, where both have memory to themselves and x is read last here."""
+        (own, at), (other, within) = self.find(x), self.find(y)
+        alone = not at and not within and other == y and own != other and not self.pinned & {own, other}
+        read = max(last.get(name, -1) for name in sizes if self.find(name)[0] == own)
+        if alone and sizes[own] == sizes[x] and read == k:
+            self.base[own] = y, apart
+            self.laid += 1
+
 
 def problem(graph: Graph, plan: Plan, views: Views) -> tuple[Problem, tuple[str, ...]]:
     """What the arena must hold: a body for each memory of its own, a piece of it for each time and place that is written; and
     the tensor at the start of each body."""
     steps = chains(graph, plan.fused)
     words = {inputs_of(op)[0].name for op in graph.ops if op.output.name in plan.kernels}
+    words |= {s.output.name for s in graph.states if nbytes(s.output) >= WORDS}  # copied at the end, by words
     last = _last_reads(graph, steps, views)
     pieces: dict[str, list[Piece]] = {}  # by the root
     aligns: dict[str, int] = {}
@@ -123,8 +143,9 @@ def problem(graph: Graph, plan: Plan, views: Views) -> tuple[Problem, tuple[str,
         root, at = views.find(out.name)
         if root in views.pinned:
             continue
-        if isinstance(step[0], ops.Reshape) and out.name in views.views:
-            holder = step[0].input.name
+        op = head(step)
+        if isinstance(op, ops.Reshape) and out.name in views.views:
+            holder = op.input.name
             if holder in piece_of:
                 piece_of[out.name] = piece_of[holder]
                 continue
@@ -140,7 +161,7 @@ def problem(graph: Graph, plan: Plan, views: Views) -> tuple[Problem, tuple[str,
         if y not in ends_at:
             continue
         below: dict[str, list[int | None]] = {}
-        for operand, t in enumerate(inputs_of(step[0])):
+        for operand, t in enumerate(reads(step)):
             x = piece_of.get(t.name)
             if x is not None and ends_at[x] == k and views.find(x)[0] != views.find(y)[0]:
                 below.setdefault(x, []).append(overlap.distance(step, operand, plan.kernels))
@@ -151,13 +172,14 @@ def problem(graph: Graph, plan: Plan, views: Views) -> tuple[Problem, tuple[str,
     return Problem(bodies, over), tuple(pieces)
 
 
-def _last_reads(graph: Graph, steps: Sequence[tuple[Op, ...]], views: Views) -> dict[str, int]:
+def _last_reads(graph: Graph, steps: Sequence[Chain], views: Views) -> dict[str, int]:
     """The last step at which a tensor's bytes are needed under its name or that of a Reshape of it. What a state becomes is
     read after all steps; what goes into a Concat in place, until that takes over."""
     last: dict[str, int] = {s.output.name: len(steps) for s in graph.states}
     for k, step in reversed(list(enumerate(steps))):
-        view = isinstance(step[0], ops.Reshape) and step[0].output.name in views.views
-        for t in inputs_of(step[0]):
-            until = max(k, last.get(step[0].output.name, k)) if view else k
+        op = head(step)
+        view = isinstance(op, ops.Reshape) and op.output.name in views.views
+        for t in reads(step):
+            until = max(k, last.get(op.output.name, k)) if view else k
             last[t.name] = max(last.get(t.name, -1), until)
     return last

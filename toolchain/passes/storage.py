@@ -29,7 +29,7 @@ TABLES = 12  # bytes of bias, multiplier and shift for each channel
 
 
 def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
-    if board is None:
+    if board is None or board.compiler == "avr":  # whose flash the decoder cannot read, nor shift 24 bits in an int
         return graph, plan
     macs = [op for op in graph.ops if isinstance(op, Mac)]
     users = Counter(op.weight.tensor.name for op in macs)

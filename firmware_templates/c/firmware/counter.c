@@ -49,6 +49,53 @@ __attribute__((naked)) void SysTick_Handler(void) {
 #define TIMER_CC0 REG32(TIMER + 0x540u)
 #endif
 
+#if defined(BOARD_COUNTER_TIMER1) /* ATmega328P, DS40002061B, chapter 16: Timer/Counter1 at the core's clock */
+#define REG8(address) (*(volatile uint8_t *)(uintptr_t)(address))
+#define TIFR1 REG8(0x36u)
+#define TIMSK1 REG8(0x6Fu)
+#define TCCR1A REG8(0x80u)
+#define TCCR1B REG8(0x81u)
+#define TCNT1 (*(volatile uint16_t *)(uintptr_t)0x84u)
+extern volatile uint32_t counter_wraps;
+volatile uint32_t counter_wraps;
+
+/* TIMER1_OVF, always as many cycles: the host subtracts them for each interrupt it is told of. */
+void __vector_13(void);
+__attribute__((naked, signal, used, externally_visible)) void __vector_13(void) {
+    __asm__ volatile("push r24\n"
+                     "in r24, 0x3F\n"
+                     "push r24\n"
+                     "lds r24, counter_wraps\n"
+                     "subi r24, 0xFF\n"
+                     "sts counter_wraps, r24\n"
+                     "lds r24, counter_wraps + 1\n"
+                     "sbci r24, 0xFF\n"
+                     "sts counter_wraps + 1, r24\n"
+                     "lds r24, counter_wraps + 2\n"
+                     "sbci r24, 0xFF\n"
+                     "sts counter_wraps + 2, r24\n"
+                     "lds r24, counter_wraps + 3\n"
+                     "sbci r24, 0xFF\n"
+                     "sts counter_wraps + 3, r24\n"
+                     "pop r24\n"
+                     "out 0x3F, r24\n"
+                     "pop r24\n"
+                     "reti\n");
+}
+#endif
+
+/* Of this board's counters: the one of 32 bits that is not the DWT's, and the one that an interrupt extends. */
+#if defined(BOARD_COUNTER_MPCCR)
+#define NARROW_KIND COUNTER_KIND_MPCCR
+#else
+#define NARROW_KIND COUNTER_KIND_TIMER
+#endif
+#if defined(BOARD_COUNTER_TIMER1)
+#define SERVED_KIND COUNTER_KIND_TIMER1
+#else
+#define SERVED_KIND COUNTER_KIND_SYSTICK
+#endif
+
 static uint32_t kind;
 static uint32_t overhead;
 
@@ -70,6 +117,16 @@ __attribute__((noinline)) void counter_take(counter_mark *mark) {
 #elif defined(BOARD_COUNTER_MCYCLE)
     __asm__ volatile("csrr %0, mcycleh\n csrr %1, mcycle\n csrr %2, mcycleh"
                      : "=&r"(mark->high), "=&r"(mark->low), "=&r"(mark->handled)::"memory");
+#elif defined(BOARD_COUNTER_TIMER1)
+    __asm__ volatile("cli" ::: "memory");
+    mark->low = TCNT1;
+    mark->high = TIFR1; /* after the count, as above */
+    mark->handled = counter_wraps;
+    __asm__ volatile("sei" ::: "memory");
+#elif defined(BOARD_COUNTER_MPCCR)
+    __asm__ volatile("csrr %0, 0x7E2" : "=r"(mark->low)::"memory");
+    mark->high = 0;
+    mark->handled = 0;
 #elif defined(BOARD_COUNTER_TIMER)
     TIMER_CAPTURE0 = 1;
     mark->low = TIMER_CC0;
@@ -91,6 +148,12 @@ static uint64_t position(const counter_mark *mark) {
         wraps++;
     }
     return (uint64_t)wraps * COUNTER_SYSTICK_PERIOD + into;
+#elif defined(BOARD_COUNTER_TIMER1)
+    uint32_t wraps = mark->handled;
+    if ((mark->high & 1u) != 0 && mark->low < 0x8000u) { /* TOV1: it wrapped and nobody was told */
+        wraps++;
+    }
+    return (uint64_t)wraps << 16 | mark->low;
 #elif defined(BOARD_COUNTER_MCYCLE)
     uint32_t high = mark->low < 0x80000000u ? mark->handled : mark->high;
     return (uint64_t)high << 32 | mark->low;
@@ -100,14 +163,14 @@ static uint64_t position(const counter_mark *mark) {
 }
 
 uint64_t counter_ticks(const counter_mark *begin, const counter_mark *end) {
-    if (kind == COUNTER_KIND_DWT || kind == COUNTER_KIND_TIMER) {
+    if (kind == COUNTER_KIND_DWT || kind == NARROW_KIND) {
         return end->low - begin->low; /* modulo 2**32: the host refuses a run long enough to wrap */
     }
     return kind == COUNTER_KIND_NONE ? 0 : position(end) - position(begin);
 }
 
 uint32_t counter_interrupts(const counter_mark *begin, const counter_mark *end) {
-    return kind == COUNTER_KIND_SYSTICK ? end->handled - begin->handled : 0;
+    return kind == SERVED_KIND ? end->handled - begin->handled : 0;
 }
 
 static void wait_a_little(void) {
@@ -144,6 +207,14 @@ static void choose(void) {
     kind = COUNTER_KIND_SYSTICK;
 #elif defined(BOARD_COUNTER_MCYCLE)
     kind = COUNTER_KIND_MCYCLE;
+#elif defined(BOARD_COUNTER_TIMER1)
+    TCCR1A = 0;
+    TCCR1B = 1;
+    TIMSK1 = 1;
+    kind = COUNTER_KIND_TIMER1;
+#elif defined(BOARD_COUNTER_MPCCR) /* ESP32-C3 Technical Reference Manual 1.1, 1.4: it has no mcycle */
+    __asm__ volatile("csrwi 0x7E0, 1\n csrwi 0x7E1, 1" ::: "memory"); /* MPCER: cycles; MPCMR: count, and wrap */
+    kind = COUNTER_KIND_MPCCR;
 #elif defined(BOARD_COUNTER_TIMER)
     TIMER_MODE = 0;
     TIMER_BITMODE = 3;

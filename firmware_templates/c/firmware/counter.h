@@ -10,6 +10,8 @@
 #define COUNTER_KIND_SYSTICK 2u /* 24 bits, extended by an interrupt of exactly 5 instructions */
 #define COUNTER_KIND_MCYCLE 3u  /* RISC-V, 64 bits */
 #define COUNTER_KIND_FPGA 4u
+#define COUNTER_KIND_MPCCR 6u /* ESP32-C3: 32 bits of core clocks, in CSRs of its own */
+#define COUNTER_KIND_TIMER1 7u /* AVR: 16 bits of core clocks, extended by an interrupt */
 #define COUNTER_KIND_TIMER 5u /* a 32-bit peripheral timer clocked with the core (nRF51 has neither DWT nor SysTick) */
 
 typedef struct {

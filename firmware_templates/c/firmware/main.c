@@ -179,6 +179,28 @@ static void reset_state(void) {
     protocol_reply(&frame, 0);
 }
 
+#ifdef MODELS /* a project of several: model.h is then the one that was selected last, the first at reset */
+static void select_model(void) {
+    uint8_t *p = protocol_payload(&frame);
+    if (frame.length != 2) {
+        bad_length();
+        return;
+    }
+    uint32_t which = get_u16(p);
+    if (which >= MODELS) {
+        protocol_error(&frame, ERROR_NO_SUCH_MODEL, "no model of this number");
+        return;
+    }
+    last_run.valid = 0;
+    model_select(which);
+    p = put_u16(p, MODELS);
+    for (const char *name = model_name(); *name != 0; name++) {
+        *p++ = (uint8_t)*name;
+    }
+    protocol_reply(&frame, (uint32_t)(p - protocol_payload(&frame)));
+}
+#endif
+
 void firmware_fault(void); /* startup code comes here, on a fresh stack, from a fault handler */
 void firmware_fault(void) {
     protocol_error(&frame, ERROR_FAULT, "the processor faulted; reset the board");
@@ -199,6 +221,9 @@ int main(void) {
         case MSG_RUN: run(); break;
         case MSG_PROFILE: profile(); break;
         case MSG_RESET_STATE: reset_state(); break;
+#ifdef MODELS
+        case MSG_SELECT: select_model(); break;
+#endif
         default: protocol_error(&frame, ERROR_UNKNOWN_REQUEST, "unknown request"); break;
         }
     }

@@ -7,6 +7,7 @@
  *   RUN         stop u32                            -> ticks u64, overhead u32, interrupts u32, stack u32
  *   PROFILE     first op u16                        -> first op u16, overhead u32, then (ticks u64, interrupts u32) an op
  *   RESET_STATE -                                   -> -
+ *   SELECT      model u16                           -> number of models u16, name of this one
  *   a reply has the request's seq and its type | 0x80, or is ERROR: code u8, text */
 #ifndef PROTOCOL_H
 #define PROTOCOL_H
@@ -22,6 +23,7 @@
 #define MSG_RUN 4u
 #define MSG_PROFILE 5u
 #define MSG_RESET_STATE 6u
+#define MSG_SELECT 7u
 #define MSG_REPLY 0x80u
 #define MSG_ERROR 0xFFu
 
@@ -32,6 +34,7 @@
 #define ERROR_NOT_WRITABLE 5u
 #define ERROR_STACK_OVERFLOW 6u
 #define ERROR_FAULT 7u
+#define ERROR_NO_SUCH_MODEL 8u
 
 #define FRAME_HEADER 5u
 #define FRAME_CRC 4u

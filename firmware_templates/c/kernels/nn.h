@@ -39,6 +39,41 @@ typedef int32_t __attribute__((may_alias)) nn_s32;
 typedef uint32_t __attribute__((may_alias)) nn_u32;
 typedef int64_t __attribute__((may_alias)) nn_s64;
 
+/* Element i of what lies at p, which may be a table. An AVR reads flash by an instruction of its own; its RAM ends below 0x8000,
+ * and so does the flash of those that we build for, so a set bit 15 marks the address of a table (NN_TABLE). */
+#if defined(__AVR__)
+#define NN_FLASH 0x8000u
+#define NN_TABLE(type, name) ((const type *)((uintptr_t)(name) + NN_FLASH))
+NN_INLINE uint8_t nn_byte(const void *p, size_t i) {
+    uintptr_t at = (uintptr_t)p + i;
+    uint8_t byte;
+    if ((at & NN_FLASH) == 0) {
+        return *(const uint8_t *)at;
+    }
+    __asm__("lpm %0, Z" : "=r"(byte) : "z"(at ^ NN_FLASH));
+    return byte;
+}
+NN_INLINE uint16_t nn_half(const void *p, size_t i) { return (uint16_t)(nn_byte(p, i) | (uint16_t)nn_byte(p, i + 1) << 8); }
+NN_INLINE uint32_t nn_word(const void *p, size_t i) { return nn_half(p, i) | (uint32_t)nn_half(p, i + 2) << 16; }
+NN_INLINE uint64_t nn_read(const void *p, size_t i, size_t size) {
+    switch (size) {
+    case 1: return nn_byte(p, i);
+    case 2: return nn_half(p, 2 * i);
+    case 4: return nn_word(p, 4 * i);
+    default: return nn_word(p, 8 * i) | (uint64_t)nn_word(p, 8 * i + 4) << 32;
+    }
+}
+#define NN_ELEMENT(type, p, i) ((type)nn_read((p), (i), sizeof(type)))
+NN_INLINE void nn_copy_bytes(void *y, const void *x, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        ((uint8_t *)y)[i] = nn_byte(x, i);
+    }
+}
+#else
+#define NN_ELEMENT(type, p, i) (((const type *)(p))[i])
+#define nn_copy_bytes(y, x, count) __builtin_memcpy((y), (x), (count))
+#endif
+
 NN_INLINE size_t nn_size(nn_type type) {
     switch (type) {
     case NN_S8:
@@ -53,26 +88,26 @@ NN_INLINE size_t nn_size(nn_type type) {
 
 NN_INLINE int64_t nn_load(const void *p, size_t i, nn_type type) {
     switch (type) {
-    case NN_S8: return ((const nn_s8 *)p)[i];
-    case NN_U8: return ((const nn_u8 *)p)[i];
-    case NN_S16: return ((const nn_s16 *)p)[i];
-    case NN_U16: return ((const nn_u16 *)p)[i];
-    case NN_S32: return ((const nn_s32 *)p)[i];
-    case NN_U32: return ((const nn_u32 *)p)[i];
-    default: return ((const nn_s64 *)p)[i];
+    case NN_S8: return NN_ELEMENT(nn_s8, p, i);
+    case NN_U8: return NN_ELEMENT(nn_u8, p, i);
+    case NN_S16: return NN_ELEMENT(nn_s16, p, i);
+    case NN_U16: return NN_ELEMENT(nn_u16, p, i);
+    case NN_S32: return NN_ELEMENT(nn_s32, p, i);
+    case NN_U32: return NN_ELEMENT(nn_u32, p, i);
+    default: return NN_ELEMENT(nn_s64, p, i);
     }
 }
 
 /* The low 32 bits of what is stored. */
 NN_INLINE uint32_t nn_load_low(const void *p, size_t i, nn_type type) {
     switch (type) {
-    case NN_S8: return (uint32_t)((const nn_s8 *)p)[i];
-    case NN_U8: return ((const nn_u8 *)p)[i];
-    case NN_S16: return (uint32_t)((const nn_s16 *)p)[i];
-    case NN_U16: return ((const nn_u16 *)p)[i];
-    case NN_S32: return (uint32_t)((const nn_s32 *)p)[i];
-    case NN_U32: return ((const nn_u32 *)p)[i];
-    default: return (uint32_t)((const nn_s64 *)p)[i];
+    case NN_S8: return (uint32_t)NN_ELEMENT(nn_s8, p, i);
+    case NN_U8: return NN_ELEMENT(nn_u8, p, i);
+    case NN_S16: return (uint32_t)NN_ELEMENT(nn_s16, p, i);
+    case NN_U16: return NN_ELEMENT(nn_u16, p, i);
+    case NN_S32: return (uint32_t)NN_ELEMENT(nn_s32, p, i);
+    case NN_U32: return NN_ELEMENT(nn_u32, p, i);
+    default: return (uint32_t)NN_ELEMENT(nn_s64, p, i);
     }
 }
 

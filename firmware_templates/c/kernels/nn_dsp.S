@@ -162,9 +162,10 @@
     strb r11, [r1, #2 * \pair * \channels + \channels]
     .endm
 
-    /* void name(const int16_t *plane, int8_t *y, const uint32_t *taps, const int8_t *end): taps are six words of doubled weights, the
-     * multiplier, half + (output offset << shift), and twice the start; pitch in bytes; `loops` times `unroll` pairs in a row. */
-    .macro NN_DSP_DEPTHWISE name, stride, shift, channels, pitch, loops, unroll, odd
+    /* void name(const int16_t *plane, int8_t *y, const uint32_t *w, const int8_t *end, int32_t multiplier, int32_t start): six words
+     * of doubled weights, twice the start; high and low half of half + (output offset << shift); pitch in bytes; `loops` times
+     * `unroll` pairs in a row. */
+    .macro NN_DSP_DEPTHWISE name, stride, shift, high, low, channels, pitch, loops, unroll, odd
     .section .text.\name, "ax", %progbits
     .balign 4
     .thumb_func
@@ -172,11 +173,11 @@
     .type \name, %function
 \name:
     push {r4-r11, lr}
+    ldrd r8, r12, [sp, #36]
     sub sp, sp, #20
     str r3, [sp, #8]
-    ldr r8, [r2, #24]
-    ldr r9, [r2, #28]
-    ldr r12, [r2, #32]
+    movw r9, #\low
+    movt r9, #\high
     strd r12, r12, [sp]
     ldm r2, {r2-r7}
 10:
@@ -197,27 +198,34 @@
     .if \unroll > 3
     NN_DSP_OUTPUTS 3, \stride, \shift, \channels, \pitch
     .endif
+    .if \loops > 1
     add r0, r0, #4 * \stride * \unroll
     addw r1, r1, #2 * \unroll * \channels
-    .if \loops > 1
     ldr r10, [sp, #12]
     cmp r1, r10
     bne 11b
     .endif
     .endif
+    /* where the pairs of one turn are all, nothing was moved: what follows reaches over them */
+    .if \loops > 1
+    .set nn_dsp_pairs, 0
+    .else
+    .set nn_dsp_pairs, \loops * \unroll
+    .endif
     .if \odd
     ldr r12, [sp]
-    NN_DSP_WINDOW_ALONE 0, r2, r3
-    NN_DSP_WINDOW_ALONE \pitch, r4, r5
-    NN_DSP_WINDOW_ALONE 2 * \pitch, r6, r7
+    NN_DSP_WINDOW_ALONE 4 * \stride * nn_dsp_pairs, r2, r3
+    NN_DSP_WINDOW_ALONE \pitch + 4 * \stride * nn_dsp_pairs, r4, r5
+    NN_DSP_WINDOW_ALONE 2 * \pitch + 4 * \stride * nn_dsp_pairs, r6, r7
     smmlar r10, r12, r8, r9
     add r10, r10, r12, asr #31
     ssat r10, #8, r10, asr #\shift
-    strb r10, [r1]
-    addw r1, r1, #\channels
+    strb r10, [r1, #2 * nn_dsp_pairs * \channels]
     .endif
-    movw r10, #\pitch * \stride - 4 * \stride * \loops * \unroll
-    add r0, r0, r10
+    .if \odd || nn_dsp_pairs
+    addw r1, r1, #(2 * nn_dsp_pairs + \odd) * \channels
+    .endif
+    addw r0, r0, #\pitch * \stride - 4 * \stride * (\loops * \unroll - nn_dsp_pairs)
     ldr r10, [sp, #8]
     cmp r1, r10
     bne 10b

@@ -17,7 +17,8 @@ typedef struct {
 } nn_dsp_depthwise_shape;
 
 /* All outputs of one channel in a strip of rows by a function of nn_dsp.S: `right` says which, `end` is behind the last row of y. */
-typedef void nn_dsp_rows(const nn_s16 *plane, nn_s8 *y, const nn_u32 *taps, const nn_s8 *end, int32_t right);
+typedef void nn_dsp_rows(const nn_s16 *plane, nn_s8 *y, const nn_u32 *w, const nn_s8 *end, int32_t multiplier, int32_t start,
+                         int32_t right);
 
 /* n channels of a pixel as the bytes of a word. */
 NN_INLINE uint32_t nn_dsp_pixel(const nn_u8 *x, int32_t n) {
@@ -41,46 +42,56 @@ NN_INLINE void nn_dsp_split(nn_s16 *to, int32_t plane, uint32_t a, uint32_t b, i
     *(nn_u32 *)(void *)(to + 3 * plane) = nn_dsp_odd(high, x_signed);
 }
 
-/* Columns j and j + 1 of a row of planes, of which one or both are outside the input: there every byte is the zero point. */
-NN_INLINE void nn_dsp_edge(nn_s16 *to, int32_t plane, const nn_u8 *row, int32_t j, int32_t n, nn_dsp_depthwise_shape s) {
-    const uint32_t zero = (uint32_t)(uint8_t)s.zero_point * 0x01010101u;
-    const int32_t v = j - s.left;
-    const uint32_t a = v >= 0 && v < s.in_w ? nn_dsp_pixel(row + v * s.channels, n) : zero;
-    const uint32_t b = v + 1 >= 0 && v + 1 < s.in_w ? nn_dsp_pixel(row + (v + 1) * s.channels, n) : zero;
-    nn_dsp_split(to + j, plane, a, b, s.x_signed);
+/* One pixel as a column of four planes. */
+NN_INLINE void nn_dsp_column(nn_s16 *to, int32_t plane, uint32_t a, int x_signed) {
+    to[0] = x_signed ? (nn_s16)(int8_t)a : (nn_s16)(uint8_t)a;
+    to[plane] = x_signed ? (nn_s16)(int8_t)(a >> 8) : (nn_s16)(uint8_t)(a >> 8);
+    to[2 * plane] = x_signed ? (nn_s16)(int8_t)(a >> 16) : (nn_s16)(uint8_t)(a >> 16);
+    to[3 * plane] = x_signed ? (nn_s16)(int8_t)(a >> 24) : (nn_s16)(uint8_t)(a >> 24);
 }
 
-/* Row h of the input, channels c to c + n - 1, as a row of four planes. */
-NN_INLINE void nn_dsp_planes(nn_s16 *to, int32_t plane, const nn_u8 *x, int32_t h, int32_t c, int32_t n, nn_dsp_depthwise_shape s) {
-    if (h < 0 || h >= s.in_h) {
-        const uint32_t zero = ((uint32_t)s.zero_point & 0xFFFFu) * 0x00010001u;
-        for (int32_t j = 0; j < s.pitch; j += 2) {
-            *(nn_u32 *)(void *)(to + j) = zero;
-            *(nn_u32 *)(void *)(to + plane + j) = zero;
-            *(nn_u32 *)(void *)(to + 2 * plane + j) = zero;
-            *(nn_u32 *)(void *)(to + 3 * plane + j) = zero;
+/* Columns of the input that a row of a plane has room for. */
+NN_INLINE int32_t nn_dsp_inside(nn_dsp_depthwise_shape s) {
+    const int32_t room = s.pitch > s.left ? s.pitch - s.left : 0;
+    return s.in_w < room ? s.in_w : room;
+}
+
+/* What no channel writes in `rows` rows of four planes, of which the first is row h of the input: the zero point. */
+NN_INLINE void nn_dsp_margins(nn_s16 *planes, int32_t plane, int32_t h, int32_t rows, nn_dsp_depthwise_shape s) {
+    const int32_t before = s.left < s.pitch ? s.left : s.pitch, behind = before + nn_dsp_inside(s);
+    for (int32_t i = 0; i < rows; i++) {
+        const int outside = h + i < 0 || h + i >= s.in_h;
+        for (int32_t k = 0; k < 4; k++) {
+            nn_s16 *row = planes + k * plane + i * s.pitch;
+            for (int32_t j = 0; j < (outside ? s.pitch : before); j++) {
+                row[j] = (nn_s16)s.zero_point;
+            }
+            for (int32_t j = behind; j < s.pitch; j++) {
+                row[j] = (nn_s16)s.zero_point;
+            }
         }
-        return;
     }
-    const nn_u8 *row = x + h * s.in_w * s.channels + c;
-    const int32_t first = (s.left + 1) / 2 * 2; /* of the first pair that is inside */
-    const int32_t inside = s.in_w - (first - s.left), room = s.pitch - first;
-    const int32_t pairs = (inside < room ? inside : room) > 0 ? (inside < room ? inside : room) / 2 : 0;
-    const int32_t before = first < s.pitch ? first : s.pitch;
+}
+
+/* Row h of the input, channels c to c + n - 1, in a row of four planes; two columns at once where a word begins with the first. */
+NN_INLINE void nn_dsp_planes(nn_s16 *to, int32_t plane, const nn_u8 *x, int32_t h, int32_t c, int32_t n, nn_dsp_depthwise_shape s) {
+    const int32_t inside = nn_dsp_inside(s), alone = inside > 0 ? s.left % 2 : 0;
+    const int32_t pairs = (inside - alone) / 2;
+    const nn_u8 *from = x + h * s.in_w * s.channels + c;
+    nn_s16 *at = to + s.left;
+    if (alone != 0) {
+        nn_dsp_column(at, plane, nn_dsp_pixel(from, n), s.x_signed);
+        from += s.channels;
+        at++;
+    }
     NN_UNROLL
-    for (int32_t j = 0; j < before; j += 2) {
-        nn_dsp_edge(to, plane, row, j, n, s);
-    }
-    const nn_u8 *from = row + (first - s.left) * s.channels;
-    nn_s16 *at = to + first;
     for (int32_t k = 0; k < pairs; k++) {
         nn_dsp_split(at, plane, nn_dsp_pixel(from, n), nn_dsp_pixel(from + s.channels, n), s.x_signed);
         from += 2 * s.channels;
         at += 2;
     }
-    NN_UNROLL
-    for (int32_t j = first + 2 * pairs; j < s.pitch; j += 2) {
-        nn_dsp_edge(to, plane, row, j, n, s);
+    if (inside - alone > 2 * pairs) {
+        nn_dsp_column(at, plane, nn_dsp_pixel(from, n), s.x_signed);
     }
 }
 
@@ -140,31 +151,19 @@ NN_INLINE void nn_dsp_channel(const nn_s16 *plane, const nn_u32 *w, int32_t bias
     }
 }
 
-/* One channel by nn_dsp.S. */
-NN_INLINE void nn_dsp_channel_rows(const nn_s16 *plane, const nn_u32 *w, int32_t bias, void *y, int32_t at, int32_t rows, int32_t c,
-                                   int32_t right, nn_dsp_depthwise_shape s, nn_stages stages, nn_dsp_rows *all) {
-    const uint32_t offset = (uint32_t)stages.first.requantize.output_offset;
-    nn_s8 *to = (nn_s8 *)y + at;
-    nn_u32 taps[9];
-    for (int32_t k = 0; k < 6; k++) {
-        taps[k] = w[k];
-    }
-    taps[6] = (uint32_t)nn_get(stages.first.requantize.multiplier, (size_t)c);
-    taps[7] = ((uint32_t)1 << right >> 1) + (offset << right);
-    taps[8] = (uint32_t)bias;
-    all(plane, to, taps, to + rows * s.out_w * s.channels, right);
-}
-
 /* `all` is 0 where there is no function in nn_dsp.S for this shape. */
 NN_INLINE void nn_depthwise_dsp(const void *x, const nn_u32 *w, nn_param bias, void *y, nn_dsp_depthwise_shape s, nn_stages stages,
                                 nn_s16 *planes, nn_dsp_rows *all) {
     const int32_t plane = ((s.strip - 1) * s.stride + 3) * s.pitch;
     for (int32_t first = 0; first < s.out_h; first += s.strip) {
-        const int32_t rows = s.out_h - first < s.strip ? s.out_h - first : s.strip;
+        const int32_t rows = s.out_h - first < s.strip ? s.out_h - first : s.strip, top = first * s.stride - s.top;
+        const int32_t given = (rows - 1) * s.stride + 3;
+        const int32_t begin = top < 0 ? -top : 0, end = s.in_h - top < given ? s.in_h - top : given; /* rows inside the input */
+        nn_dsp_margins(planes, plane, top, given, s);
         for (int32_t c = 0; c < s.channels; c += 4) {
             const int32_t n = s.channels % 4 == 0 || s.channels - c >= 4 ? 4 : s.channels - c;
-            for (int32_t i = 0; i < (rows - 1) * s.stride + 3; i++) {
-                nn_dsp_planes(planes + i * s.pitch, plane, (const nn_u8 *)x, first * s.stride - s.top + i, c, n, s);
+            for (int32_t i = begin; i < end; i++) {
+                nn_dsp_planes(planes + i * s.pitch, plane, (const nn_u8 *)x, top + i, c, n, s);
             }
             for (int32_t k = 0; k < n; k++) {
                 const int32_t at = first * s.out_w * s.channels + c + k, start = (int32_t)nn_get(bias, (size_t)(c + k));
@@ -176,7 +175,9 @@ NN_INLINE void nn_depthwise_dsp(const void *x, const nn_u32 *w, nn_param bias, v
                 }
                 const int32_t right = (int32_t)nn_get(stages.first.requantize.shift, (size_t)(c + k));
                 if (all != 0) {
-                    nn_dsp_channel_rows(from, words, start, y, at, rows, c + k, right, s, stages, all);
+                    nn_s8 *to = (nn_s8 *)y + at;
+                    const int32_t multiplier = (int32_t)nn_get(stages.first.requantize.multiplier, (size_t)(c + k));
+                    all(from, to, words, to + rows * s.out_w * s.channels, multiplier, start, right);
                     continue;
                 }
 #define NN_DSP_SHIFT(n)                                                                \

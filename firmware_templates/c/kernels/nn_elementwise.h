@@ -21,18 +21,27 @@ typedef struct {
     nn_binary_kind kind;
     size_t size[NN_BINARY_AXES], a_step[NN_BINARY_AXES], b_step[NN_BINARY_AXES]; /* step 0 repeats */
     nn_type a_type, b_type;
+    nn_lookup_args a_lookup, b_lookup; /* what becomes of each operand first; a table of NULL: nothing */
     int64_t a_zero, b_zero; /* zero points, for multiply */
     int wide;               /* the result needs int64 */
 } nn_binary_shape;
 
+NN_INLINE int64_t nn_operand(const void *x, size_t i, nn_type type, nn_lookup_args a) {
+    return a.table ? nn_lookup(nn_load(x, i, type), a) : nn_load(x, i, type);
+}
+
+NN_INLINE uint32_t nn_operand_low(const void *x, size_t i, nn_type type, nn_lookup_args a) {
+    return a.table ? nn_load_low(a.table, (size_t)(nn_load_low(x, i, type) - (uint32_t)a.min), a.type) : nn_load_low(x, i, type);
+}
+
 /* Modulo 2**32 or 2**64, which is exact: the generator has proved that the result fits. */
 NN_INLINE int64_t nn_binary_value(const void *a, size_t i, const void *b, size_t j, nn_binary_shape s) {
     if (s.wide) {
-        const uint64_t p = (uint64_t)nn_load(a, i, s.a_type), q = (uint64_t)nn_load(b, j, s.b_type);
+        const uint64_t p = (uint64_t)nn_operand(a, i, s.a_type, s.a_lookup), q = (uint64_t)nn_operand(b, j, s.b_type, s.b_lookup);
         const uint64_t product = (p - (uint64_t)s.a_zero) * (q - (uint64_t)s.b_zero);
         return (int64_t)(s.kind == NN_ADD ? p + q : s.kind == NN_SUB ? p - q : product);
     }
-    const uint32_t p = nn_load_low(a, i, s.a_type), q = nn_load_low(b, j, s.b_type);
+    const uint32_t p = nn_operand_low(a, i, s.a_type, s.a_lookup), q = nn_operand_low(b, j, s.b_type, s.b_lookup);
     const uint32_t product = (p - (uint32_t)s.a_zero) * (q - (uint32_t)s.b_zero);
     return (int32_t)(s.kind == NN_ADD ? p + q : s.kind == NN_SUB ? p - q : product);
 }

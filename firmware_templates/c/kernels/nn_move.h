@@ -21,7 +21,7 @@ NN_INLINE void nn_move(const void *x, void *y, nn_move_shape s) {
                         const size_t p = i * s.x_step[0] + j * s.x_step[1] + k * s.x_step[2] + l * s.x_step[3] + m * s.x_step[4];
                         const size_t q = i * s.y_step[0] + j * s.y_step[1] + k * s.y_step[2] + l * s.y_step[3] + m * s.y_step[4];
                         if (run) {
-                            __builtin_memcpy((nn_u8 *)y + q * nn_size(s.y_type), nn_at(x, p, s.x_type), s.size[5] * nn_size(s.x_type));
+                            nn_copy_bytes((nn_u8 *)y + q * nn_size(s.y_type), nn_at(x, p, s.x_type), s.size[5] * nn_size(s.x_type));
                         } else {
                             for (size_t n = 0; n < s.size[5]; n++) {
                                 nn_store(y, q + n * s.y_step[5], nn_load(x, p + n * s.x_step[5], s.x_type), s.y_type);
@@ -34,7 +34,7 @@ NN_INLINE void nn_move(const void *x, void *y, nn_move_shape s) {
     }
 }
 
-NN_INLINE void nn_copy(const void *x, void *y, size_t bytes) { __builtin_memcpy(y, x, bytes); }
+NN_INLINE void nn_copy(const void *x, void *y, size_t bytes) { nn_copy_bytes(y, x, bytes); }
 
 NN_INLINE void nn_fill(void *y, nn_type type, size_t count, int64_t value) {
     if (nn_size(type) == 1 || value == 0) {

@@ -31,7 +31,7 @@ NN_INLINE void nn_softmax(const void *x, nn_type x_type, void *y, nn_type y_type
         }
         uint32_t sum = 0; /* check has proved that it is 2**19 .. 2**31 - 1 */
         for (size_t c = 0; c < channels; c++) {
-            sum += ((uint32_t)table[largest - (int32_t)nn_load(x, c, x_type)] + 2048) >> 12;
+            sum += ((uint32_t)NN_ELEMENT(int32_t, table, (size_t)(largest - (int32_t)nn_load(x, c, x_type))) + 2048) >> 12;
         }
         int32_t shift = 42 - bits;
         for (; sum < (uint32_t)1 << 30; sum <<= 1) {
@@ -39,7 +39,7 @@ NN_INLINE void nn_softmax(const void *x, nn_type x_type, void *y, nn_type y_type
         }
         const int32_t reciprocal = nn_reciprocal((int32_t)sum);
         for (size_t c = 0; c < channels; c++) {
-            const int32_t e = table[largest - (int32_t)nn_load(x, c, x_type)];
+            const int32_t e = NN_ELEMENT(int32_t, table, (size_t)(largest - (int32_t)nn_load(x, c, x_type)));
             const uint32_t product = (uint32_t)nn_high_product(reciprocal, e);
             /* beyond 31 even the largest product is less than half a step */
             const int32_t value = shift > 31 ? 0 : (int32_t)((product + ((uint32_t)1 << (shift - 1))) >> shift);

@@ -47,8 +47,32 @@ static inline __attribute__((always_inline)) void enable_caches(void) {
 }
 #endif
 
-__attribute__((noreturn, used)) void Reset_Handler(void) {
-#if defined(__ARM_FP)
+#if defined(__ARM_FEATURE_MVE)
+/* Compilers may make vector code or low-overhead loops of any C, so both are allowed before the first: CPACR.CP10 and CP11, CCR.LOB
+ * (Armv8-M Architecture Reference Manual, DDI 0553). */
+__attribute__((noreturn, used)) static void reset(void);
+__attribute__((naked, noreturn)) void Reset_Handler(void) {
+    __asm__ volatile(".syntax unified\n"
+                     "ldr r0, =0xE000ED88\n"
+                     "ldr r1, [r0]\n"
+                     "orr r1, r1, #0xF00000\n"
+                     "str r1, [r0]\n"
+                     "ldr r0, =0xE000ED14\n"
+                     "ldr r1, [r0]\n"
+                     "orr r1, r1, #0x80000\n"
+                     "str r1, [r0]\n"
+                     "dsb\n"
+                     "isb\n"
+                     "b.w %c0\n"
+                     ".ltorg\n" ::"i"(reset));
+}
+#define STARTED reset
+#else
+#define STARTED Reset_Handler
+#endif
+
+__attribute__((noreturn, used)) void STARTED(void) {
+#if defined(__ARM_FP) && !defined(__ARM_FEATURE_MVE)
     REG32(0xE000ED88u) |= 0xFu << 20; /* CPACR: the FPU before any instruction of it */
     __asm__ volatile("dsb\n isb" ::: "memory");
 #endif

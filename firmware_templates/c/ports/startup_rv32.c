@@ -1,6 +1,10 @@
 /* Reset and traps for a 32-bit RISC-V that starts at the first byte of its flash in machine mode. */
 #include "startup.h"
 
+#ifndef BOARD_TRAP_ALIGNMENT
+#define BOARD_TRAP_ALIGNMENT 4 /* what the standard asks of mtvec; some cores ask more */
+#endif
+
 void Reset_Handler(void);
 void firmware_fault(void);
 
@@ -12,7 +16,7 @@ __attribute__((noreturn, used)) static void start(void) {
     }
 }
 
-__attribute__((naked, aligned(4), used)) static void trap(void) {
+__attribute__((naked, aligned(BOARD_TRAP_ALIGNMENT), used)) static void trap(void) {
     __asm__ volatile("la sp, _estack\n"
                      "j firmware_fault\n");
 }

@@ -7,6 +7,7 @@ firmware_templates/c/kernels.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolchain import __version__, overlap
@@ -14,14 +15,19 @@ from toolchain.data import folder
 from toolchain.ir import Graph
 from toolchain.passes.plan import Plan
 
+from .families import assembly
 from .fit import check_fit
 from .header import debug_header, header
+from .several import Member, files_of
+from .several import check_fit as check_several
 from .source import source
 from .tables import Tables
 
 if TYPE_CHECKING:
     from toolchain.boards import Board
     from toolchain.project import Project
+
+__all__ = ["Member", "emit", "emit_several", "kernel_files", "model_files"]
 
 
 def emit(graph: Graph, plan: Plan, board: Board) -> Project:
@@ -33,6 +39,8 @@ def emit(graph: Graph, plan: Plan, board: Board) -> Project:
     name = image_board(board).name  # an image that runs on two boards bears the name of one
     files, tables = _files(graph, plan, name)
     check_fit(graph, plan, tables.sizes, board)
+    if board.compiler == "avr":
+        files["model.c"] = tables_in_flash(files["model.c"])
     files |= firmware_files(board)
     commands = compile_commands(board, compiler_placeholder(board), files)
     made = dict(sorted(files.items()))
@@ -53,14 +61,22 @@ def _files(graph: Graph, plan: Plan, board_name: str) -> tuple[dict[str, str], T
         "Do not edit. */"
     )
     overlap.check(graph, plan)
-    texts, tables, kernels = source(graph, plan, banner)
+    made = source(graph, plan, banner)
     files = {
         "model.h": header(graph, plan, banner),
         "model_debug.h": debug_header(graph, plan, banner),
-        **texts,
-        **kernel_files(kernels),
+        "model.c": made.text,
+        **assembly(made.assembled, banner),
+        **kernel_files(made.kernels),
     }
-    return files, tables
+    return files, made.tables
+
+
+def tables_in_flash(text: str) -> str:
+    """model.c for an AVR: each table where only `lpm` reads it, and its name the address that kernels/nn.h knows it by."""
+    table = re.compile(r"^static const (u?int\d+_t) (\w+)(\[\d+\])", re.MULTILINE)
+    section = '__attribute__((section(".progmem.data.model")))'
+    return table.sub(rf"#define \2 NN_TABLE(\1, \2_in_flash)\nstatic const \1 \2_in_flash\3 {section}", text)
 
 
 def kernel_files(headers: tuple[str, ...]) -> dict[str, str]:
@@ -74,3 +90,19 @@ def kernel_files(headers: tuple[str, ...]) -> dict[str, str]:
             found[f"kernels/{name}"] = text
             waiting += re.findall(r'^#include "(\w+\.h)"', text, re.MULTILINE)
     return found
+
+
+def emit_several(members: Sequence[Member], board: Board) -> Project:
+    """The project of several models that share one memory; what HELLO answers at first is the first of them."""
+    from toolchain.boards import image_board
+    from toolchain.firmware import compile_commands, compiler_placeholder, firmware_files, product
+    from toolchain.project import Project
+
+    name = image_board(board).name
+    files, tables, kernels = files_of(members, name)
+    check_several(members, tables, board)
+    files |= kernel_files(kernels) | firmware_files(board)
+    made = dict(sorted(files.items()))
+    commands = compile_commands(board, compiler_placeholder(board), made)
+    title = "_".join(m.name for m in members)
+    return Project(title, made, commands, product(board), members[0].graph.digest(), name)

@@ -14,14 +14,14 @@ from toolchain.ir import Graph, Tensor, ops
 from toolchain.ir.geometry import pool_counts
 from toolchain.ir.ops import Op, where
 from toolchain.ir.ranges import Range
-from toolchain.layout import SIZES, STAGES, Function, ctype, in_place
+from toolchain.layout import SIZES, STAGES, Function, ctype, head, in_place
 from toolchain.passes.plan import Plan
 from toolchain.special_kernels import special
 
 from .families import FAMILIES
 from .general import general
 from .names import field_name
-from .stages import stage
+from .stages import lookup_args, stage
 from .tables import CODES, INT32, Tables, fields, number
 
 BINARY_AXES = 4  # NN_BINARY_AXES
@@ -34,10 +34,32 @@ class Context:
     plan: Plan
     ranges: Mapping[str, Range]
     tables: Tables
+    instance: bool = False  # whether all that is written is the caller's: `self`, in and out
     declared: dict[str, str] = field(
         default_factory=dict
     )  # what model.c says before its functions, by what it declares
     assembled: dict[str, dict[str, None]] = field(default_factory=dict)  # lines of assembly by the family of kernels
+
+    @property
+    def self(self) -> tuple[str, ...]:
+        return ("self",) if self.instance else ()
+
+    @property
+    def takes(self) -> str:
+        """How a function's parameters begin, and, `passes`, a call's arguments."""
+        return "model_instance *self, " if self.instance else ""
+
+    @property
+    def passes(self) -> str:
+        return "self, " if self.instance else ""
+
+    @property
+    def states(self) -> str:
+        return "self->states" if self.instance else "model_states"
+
+    @property
+    def next_states(self) -> str:
+        return "self->next_states" if self.instance else "model_next_states"
 
     def declare(self, name: str, text: str) -> None:
         """Say this in model.c before the functions, one time however often it is asked for."""
@@ -65,7 +87,7 @@ class Context:
         if any(t.name == name for t in self.graph.inputs):
             return f"in->{field_name(name)}"
         if any(s.input.name == name for s in self.graph.states):
-            return f"model_states.{field_name(name)}"
+            return f"{self.states}.{field_name(name)}"
         return f"out->{field_name(name)}"
 
 
@@ -75,38 +97,40 @@ def code(tensor: Tensor) -> str:
 
 def call(function: Function, c: Context) -> list[str]:
     """The statements of a function's body."""
-    head, rest = function.ops[0], function.ops[1:]
+    op = head(function.ops)
+    first = function.ops.index(op)
+    before, rest = function.ops[:first], function.ops[first + 1 :]
     name = f"op{function.index}"
-    if isinstance(head, STAGES):
+    if isinstance(op, STAGES):
         rest = function.ops
     stages, by_channel = _stages(rest, name, function.ops[-1].output, c)
-    match head:
+    match op:
         case ops.Requantize() | ops.Threshold() | ops.Lookup():
-            x, y = head.input, function.ops[-1].output
+            x, y = op.input, function.ops[-1].output
             rows, channels = (x.size // x.channels, x.channels) if by_channel else (1, x.size)
             return [f"nn_map({c.at(x)}, {code(x)}, {c.at(y)}, {rows}, {channels},", f"    {stages});"]
         case ops.Dense() | ops.Conv1D() | ops.Conv2D() | ops.DepthwiseConv2D():
-            return _mac(head, rest, name, function.ops[-1].output, stages, c)
+            return _mac(op, rest, name, function.ops[-1].output, stages, c)
         case ops.Add() | ops.Sub() | ops.Multiply():
-            return _binary(head, function.ops[-1].output, stages, by_channel, c)
+            return _binary(op, before, function.ops[-1].output, stages, by_channel, c)
         case ops.SumPool() | ops.MaxPool():
-            return _pool(head, name, function.ops[-1].output, stages, c)
+            return _pool(op, name, function.ops[-1].output, stages, c)
         case ops.Reshape() | ops.Transpose() | ops.UpSample() | ops.Pad() | ops.Concat() | ops.Slice():
-            return _moves(head, c)
+            return _moves(op, c)
         case ops.ArgMax():
-            x = head.input
+            x = op.input
             return [
-                f"nn_argmax({c.at(x)}, {code(x)}, {c.at(head.output)}, {code(head.output)}, "
+                f"nn_argmax({c.at(x)}, {code(x)}, {c.at(op.output)}, {code(op.output)}, "
                 f"{x.size // x.channels}, {x.channels});"
             ]
         case ops.Softmax():
-            x, (table, _) = head.input, c.tables.const(head.table)
+            x, (table, _) = op.input, c.tables.const(op.table)
             return [
-                f"nn_softmax({c.at(x)}, {code(x)}, {c.at(head.output)}, {code(head.output)}, {table}, "
+                f"nn_softmax({c.at(x)}, {code(x)}, {c.at(op.output)}, {code(op.output)}, {table}, "
                 f"{x.size // x.channels}, {x.channels});"
             ]
         case _:
-            raise assert_never(head)
+            raise assert_never(op)
 
 
 def kernel(op: Op, plan: Plan) -> str:
@@ -227,8 +251,17 @@ def _axes(op: Op, most: int, sizes: list[int], walks: list[list[int]]) -> tuple[
     return braces(sizes, 1), [braces(w, 0) for w in walks]
 
 
-def _binary(op: ops.Add | ops.Sub | ops.Multiply, y: Tensor, stages: str, by_channel: bool, c: Context) -> list[str]:
+def _binary(
+    op: ops.Add | ops.Sub | ops.Multiply, before: Sequence[Op], y: Tensor, stages: str, by_channel: bool, c: Context
+) -> list[str]:
     walks = []
+    looked_up = {lookup.output.name: lookup for lookup in before if isinstance(lookup, ops.Lookup)}
+    given = [looked_up[t.name].input if t.name in looked_up else t for t in (op.a, op.b)]
+    tables = {
+        f"{side}_lookup": lookup_args(looked_up[t.name], c.tables)
+        for side, t in zip("ab", (op.a, op.b), strict=True)
+        if t.name in looked_up
+    }
     for t in (op.a, op.b):
         walks.append([0 if n == 1 else s for n, s in zip(t.shape, steps_of(t.shape), strict=True)])
     sizes, found = merged(op.output.shape, *walks, keep_last=by_channel)
@@ -239,14 +272,15 @@ def _binary(op: ops.Add | ops.Sub | ops.Multiply, y: Tensor, stages: str, by_cha
         size=size,
         a_step=a_step,
         b_step=b_step,
-        a_type=code(op.a),
-        b_type=code(op.b),
+        a_type=code(given[0]),
+        b_type=code(given[1]),
         a_zero=op.a.qtype.zero_point if multiply else 0,
         b_zero=op.b.qtype.zero_point if multiply else 0,
         wide=c.wide(op.output),
+        **tables,
     )
     return [
-        f"nn_binary({c.at(op.a)}, {c.at(op.b)}, {c.at(y)},",
+        f"nn_binary({c.at(given[0])}, {c.at(given[1])}, {c.at(y)},",
         f"    (nn_binary_shape){shape},",
         f"    {stages});",
     ]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SOURCE = "nn_dsp.S"
 GUARD = "__ARM_FEATURE_DSP"
+ROWS = "const nn_s16 *plane, nn_s8 *y, const nn_u32 *w, const nn_s8 *end, int32_t multiplier, int32_t start"
 MOST_SHIFT = 12  # of NN_DSP_SHIFT
 
 
@@ -91,7 +92,7 @@ def _depthwise(
 def _rows(form: packed.Windows, first: ops.Op) -> dict[int, packed.Rows]:
     """By shift, the functions of nn_dsp.S that do it all; empty where one of them cannot."""
     assert isinstance(first, ops.Requantize)
-    found = {shift - 31: packed.Rows(form, shift - 31) for shift in sorted(set(first.shift))}
+    found = {shift - 31: packed.Rows(form, shift - 31, first.output_offset) for shift in sorted(set(first.shift))}
     whole = first.clamp == (-128, 127) and ctype(first.output.qtype) == "int8_t"
     return found if whole and all(made.reaches for made in found.values()) else {}
 
@@ -114,14 +115,14 @@ def dot(dot: packed.Dot, c: Context) -> None:
 def _declare(name: str, rows: Mapping[int, packed.Rows], c: Context) -> None:
     """The functions of a depthwise convolution, and the one that chooses among them by the shift."""
     for row in rows.values():
-        declared = f"void {row.name}(const nn_s16 *plane, nn_s8 *y, const nn_u32 *taps, const nn_s8 *end);"
+        declared = f"void {row.name}({ROWS});"
         c.declare(row.name, f"#ifdef {GUARD} /* model_dsp.S */\n{declared}\n#endif")
         c.assemble(packed.NAME, row.line)
     lines = [
         f"#ifdef {GUARD}",
-        f"static void {name}_rows(const nn_s16 *plane, nn_s8 *y, const nn_u32 *taps, const nn_s8 *end, int32_t right) {{",
+        f"static void {name}_rows({ROWS}, int32_t right) {{",
         "    switch (right) {",
-        *(f"    case {shift}: {row.name}(plane, y, taps, end); break;" for shift, row in rows.items()),
+        *(f"    case {shift}: {row.name}(plane, y, w, end, multiplier, start); break;" for shift, row in rows.items()),
         "    default: break;",
         "    }",
         "}",

@@ -5,12 +5,12 @@ Rule: a family here has its form, its bounds and its model in toolchain/forms, u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from toolchain.ir import ops
 
-from . import dsp, narrow, stored, stored_dsp
+from . import dsp, helium, narrow, stored, stored_dsp
 
 if TYPE_CHECKING:
     from .calls import Context
@@ -29,10 +29,16 @@ class Family(Protocol):
         """The statements that compute the op; `rest` are the ops that `stages` do, `y` is where the result lies."""
 
 
-FAMILIES: dict[str, Family] = {"dsp": dsp, "narrow": narrow, "stored": stored, "stored_dsp": stored_dsp}
+FAMILIES: dict[str, Family] = {
+    "dsp": dsp,
+    "helium": helium,
+    "narrow": narrow,
+    "stored": stored,
+    "stored_dsp": stored_dsp,
+}
 
 
-def assembly(lines: dict[str, dict[str, None]], banner: str) -> dict[str, str]:
+def assembly(lines: Mapping[str, dict[str, None]], banner: str) -> dict[str, str]:
     """model_<family>.S for each family with lines, by file name."""
     found = {}
     for name, made in lines.items():

@@ -10,10 +10,12 @@ from toolchain.layout import ctype, functions
 from toolchain.passes.plan import Plan
 
 from .names import check_names, field_name, macro_name
+from .source import memory_bytes, state_values, waiting
 from .tables import INT64, number, rows
 
 
-def header(graph: Graph, plan: Plan, banner: str) -> str:
+def header(graph: Graph, plan: Plan, banner: str, instance: bool = False) -> str:
+    """With `instance` for models that write no memory but what each instance is given."""
     check_names("input", graph.inputs)
     check_names("output", graph.outputs)
     check_names("state", [s.input for s in graph.states], macros=False)
@@ -25,13 +27,13 @@ def header(graph: Graph, plan: Plan, banner: str) -> str:
         if graph.states
         else "Does nothing here: this model keeps no state. Where there are states they get back"
     )
+    use, where = (_USE_INSTANCE, _WHERE_INSTANCE) if instance else (_USE, _WHERE)
     return f"""{banner}
 
 /* A quantized model as plain C99: no heap, no float, no libc. Compile model.c and include this.
- *     model_inputs in = {{...}};  model_outputs out;
- *     model_run(&in, &out);
+{use}
  * Fields hold stored integers, channels last: real = scale * (stored - zero_point). Values of inputs must lie within
- * MODEL_INPUT_<NAME>_MIN and _MAX. The arena and the states are static: one inference at a time.{notes} */
+ * MODEL_INPUT_<NAME>_MIN and _MAX. {where}{notes} */
 #ifndef MODEL_H
 #define MODEL_H
 #include <stdint.h>
@@ -44,17 +46,17 @@ extern "C" {{
 #define MODEL_GRAPH_DIGEST "{digest}" /* of what the model computes, on every board */
 #define MODEL_GRAPH_DIGEST_BYTES {{ \\
 {rows(digest_bytes.split(", ")).rstrip(",").replace(chr(10), f" {chr(92)}{chr(10)}")} }}
-#define MODEL_ARENA_BYTES {plan.arena_bytes} /* static RAM between ops, beside inputs, outputs and states */
+#define MODEL_ARENA_BYTES {plan.arena_bytes} /* {"of the memory, for what lies between ops" if instance else "static RAM between ops, beside inputs, outputs and states"} */
 
 {_struct("model_inputs", graph.inputs)}
 
 {_struct("model_outputs", graph.outputs)}
 
-/* One inference: reads *in, writes every field of *out, and moves the states on. */
-void model_run(const model_inputs *in, model_outputs *out);
+{_instance(graph, plan) if instance else ""}/* One inference: reads *in, writes every field of *out, and moves the states on. */
+void model_run({"model_instance *self, " if instance else ""}const model_inputs *in, model_outputs *out);
 
 /* {reset} their initial values. */
-void model_reset_state(void);
+void model_reset_state({"model_instance *self" if instance else "void"});
 
 /* Real to stored: nearest, halves to even as in `bitwright simulate`, clamped; and stored to real. For the caller's own
  * code: nothing in model.c uses floating point. */
@@ -87,7 +89,37 @@ static inline int64_t model_quantize(double steps, int64_t zero_point, int64_t m
 """
 
 
-def debug_header(graph: Graph, plan: Plan, banner: str) -> str:
+_USE = """ *     model_inputs in = {...};  model_outputs out;
+ *     model_run(&in, &out);"""
+_WHERE = "The arena and the states are static: one inference at a time."
+_USE_INSTANCE = """ *     static uint64_t memory[(MODEL_MEMORY_BYTES + 7) / 8];  static model_instance self;
+ *     model_inputs in = {...};  model_outputs out;
+ *     model_init(&self, memory);
+ *     model_run(&self, &in, &out);"""
+_WHERE_INSTANCE = """Nothing is written but *self,
+ * its memory and *out: instances with memory of their own may run at once, and those that never do may share one."""
+
+
+def _instance(graph: Graph, plan: Plan) -> str:
+    states = f"{state_values(graph)}\n\n" if graph.states else ""
+    fields = ["uint8_t *memory; /* nothing in it is kept from one inference to the next */"]
+    fields += ["model_state_values states;"] if graph.states else []
+    fields += ["model_state_values next_states;"] if waiting(graph, plan) else []
+    lines = "\n".join(f"    {field}" for field in fields)
+    return f"""#define MODEL_MEMORY_BYTES {memory_bytes(plan)} /* the arena and the scratch of kernels */
+
+{states}typedef struct {{
+{lines}
+}} model_instance;
+
+/* A new instance, its states at their initial values. memory: MODEL_MEMORY_BYTES at a multiple of 8. */
+void model_init(model_instance *self, void *memory);
+
+"""
+
+
+def debug_header(graph: Graph, plan: Plan, banner: str, instance: bool = False) -> str:
+    takes = "model_instance *self, " if instance else ""
     return f"""{banner}
 
 /* What the firmware's protocol needs beyond model.h; a product does not include this. */
@@ -98,8 +130,8 @@ def debug_header(graph: Graph, plan: Plan, banner: str) -> str:
 #define MODEL_OPS {len(functions(graph, plan))} /* generated functions: an op, or several fused into one */
 
 /* Runs functions 0 to stop - 1, and function k alone. */
-void model_run_until(const model_inputs *in, model_outputs *out, uint32_t stop);
-void model_op(uint32_t k, const model_inputs *in, model_outputs *out);
+void model_run_until({takes}const model_inputs *in, model_outputs *out, uint32_t stop);
+void model_op({takes}uint32_t k, const model_inputs *in, model_outputs *out);
 
 typedef struct {{
     const void *data;
@@ -107,7 +139,7 @@ typedef struct {{
 }} model_tensor;
 
 /* Where a tensor lies (inputs, outputs, states, then the arena's in the order they are made); 0 where there is none. */
-uint32_t model_tensor_get(uint32_t index, const model_inputs *in, const model_outputs *out, model_tensor *t);
+uint32_t model_tensor_get({f"const {takes}" if instance else ""}uint32_t index, const model_inputs *in, const model_outputs *out, model_tensor *t);
 #endif
 """
 

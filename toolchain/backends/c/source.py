@@ -2,43 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from toolchain.ir import Graph, State, Tensor
 from toolchain.ir.check import check_with_ranges
-from toolchain.layout import Function, copies, ctype, functions, nbytes, tensors
+from toolchain.layout import WORDS, Function, copies, ctype, functions, head, nbytes, tensors
 from toolchain.passes.plan import Plan
 
 from .calls import Context, call, kernel
-from .families import FAMILIES, assembly
+from .families import FAMILIES
 from .names import field_name
 from .tables import Tables, number, rows
 
-SIGNATURE = "(const model_inputs *in, model_outputs *out)"
+SIGNATURE = "const model_inputs *in, model_outputs *out"
+ALIGN = 8  # of NN_ALIGNED
 
 
-def source(graph: Graph, plan: Plan, banner: str) -> tuple[dict[str, str], Tables, tuple[str, ...]]:
-    """The texts of model.c and of the assembly beside it, the tables, and the kernel files that they include."""
+@dataclass(frozen=True)
+class Source:
+    """model.c, the lines of assembly by family, the tables, and the kernel files that these include."""
+
+    text: str
+    assembled: Mapping[str, dict[str, None]]
+    tables: Tables
+    kernels: tuple[str, ...]
+
+
+def memory_bytes(plan: Plan) -> int:
+    """What an instance is lent while it runs: the arena, and behind it the scratch of kernels."""
+    return -(-plan.arena_bytes // ALIGN) * ALIGN + plan.scratch_bytes if plan.scratch_bytes else plan.arena_bytes
+
+
+def source(graph: Graph, plan: Plan, banner: str, instance: bool = False) -> Source:
+    """With `instance` the model writes no memory but what its caller gives it: `self`, beside in and out."""
     tables = Tables(plan)
-    context = Context(graph, plan, check_with_ranges(graph), tables)
+    context = Context(graph, plan, check_with_ranges(graph), tables, instance)
     found = functions(graph, plan)
     bodies = [_function(f, context) for f in found]  # first: they ask for the tables
     headers = sorted(
-        {kernel(f.ops[0], plan) for f in found if f.ops} | ({"nn_move.h"} if graph.states or copies(graph) else set())
+        {kernel(head(f.ops), plan) for f in found if f.ops}
+        | ({"nn_move.h"} if graph.states or copies(graph) else set())
     )
     parts = [
         banner,
         "\n".join(['#include "model_debug.h"', *(f'#include "kernels/{h}"' for h in headers)]),
-        _memory(graph, plan),
+        "" if instance else _memory(graph, plan),
         "\n".join(context.declared.values()),
-        _states(graph, tables),
+        initial_states(graph) if instance else _states(graph, tables),
         tables.text(),
         *bodies,
-        _run(found),
-        _debug(graph, plan, found),
+        _run(found, context),
+        _debug(graph, plan, context),
     ]
-    texts = {"model.c": "\n\n".join(filter(None, parts)) + "\n"}
-    texts |= assembly(context.assembled, banner)
     headers += [FAMILIES[name].SOURCE for name in context.assembled]
-    return texts, tables, tuple(headers)
+    return Source("\n\n".join(filter(None, parts)) + "\n", context.assembled, tables, tuple(headers))
 
 
 def _memory(graph: Graph, plan: Plan) -> str:
@@ -61,32 +79,65 @@ def waiting(graph: Graph, plan: Plan) -> tuple[State, ...]:
     )
 
 
-def _states(graph: Graph, tables: Tables) -> str:
-    if not graph.states:
-        return ""
+def state_values(graph: Graph) -> str:
+    """The type of the states' values."""
     lines = ["typedef struct {"]
-    lines += [f"    {ctype(s.input.qtype)} {field_name(s.input.name)}[{s.input.size}];" for s in graph.states]
-    lines += ["} model_state_values;", ""]
+    for s in graph.states:
+        aligned = f" __attribute__((aligned({ALIGN})))" if nbytes(s.input) >= WORDS else ""
+        lines.append(f"    {ctype(s.input.qtype)} {field_name(s.input.name)}[{s.input.size}]{aligned};")
+    return "\n".join([*lines, "} model_state_values;"])
+
+
+def _initial(graph: Graph) -> str:
     values = []
     for s in graph.states:
         data = s.initial.array.ravel().tolist()
         text = "0" if not any(data) else "\n" + rows(map(number, data), "        ") + "\n    "
         values.append(f"    .{field_name(s.input.name)} = {{{text}}},")
-    initial = "{\n" + "\n".join(values) + "\n}"
-    lines.append(f"static const model_state_values model_initial_states = {initial};")
-    lines.append(f"static model_state_values model_states = {initial};")
+    return "{\n" + "\n".join(values) + "\n}"
+
+
+def initial_states(graph: Graph) -> str:
+    return f"static const model_state_values model_initial_states = {_initial(graph)};" if graph.states else ""
+
+
+def _states(graph: Graph, tables: Tables) -> str:
+    if not graph.states:
+        return ""
+    lines = [state_values(graph), "", initial_states(graph)]
+    lines.append(f"static model_state_values model_states = {_initial(graph)};")
     if waiting(graph, tables.plan):
         lines.append("static model_state_values model_next_states;")
     return "\n".join(lines)
 
 
+def _locals(text: str, c: Context) -> list[str]:
+    """Names of the instance's memory, for a body that uses them."""
+    lines = []
+    if c.instance and "model_arena" in text:
+        lines.append(f"    uint8_t *const model_arena = __builtin_assume_aligned(self->memory, {ALIGN});")
+    if c.instance and "model_scratch" in text:
+        at = memory_bytes(c.plan) - c.plan.scratch_bytes
+        lines.append(f"    nn_s16 *const model_scratch = __builtin_assume_aligned(self->memory + {at}, {ALIGN});")
+    return lines
+
+
 def _function(f: Function, c: Context) -> str:
     body = call(f, c) if f.ops else _finish(c)
     text = "\n".join(f"    {line}" for line in body)
-    unused = [f"    (void){arg};" for arg in ("in", "out") if f"{arg}->" not in text]
+    local = _locals(text, c)
+    used = "\n".join([*local, text])
+    unused = [f"    (void){arg};" for arg in (*c.self, "in", "out") if f"{arg}->" not in used]
     names = " -> ".join(f"%{op.output.name}" for op in f.ops) or "copies to outputs and states"
     return "\n".join(
-        [f"/* {f.kind}: {names} */", f"static NN_FUNCTION void {f.symbol}{SIGNATURE} {{", *unused, text, "}"]
+        [
+            f"/* {f.kind}: {names} */",
+            f"static NN_FUNCTION void {f.symbol}({c.takes}{SIGNATURE}) {{",
+            *unused,
+            *local,
+            text,
+            "}",
+        ]
     )
 
 
@@ -95,15 +146,13 @@ def _finish(c: Context) -> list[str]:
     lines = [line for t in copies(c.graph) for line in _copy(t, c.at(t), f"out->{field_name(t.name)}")]
     aside = waiting(c.graph, c.plan)
     for s in aside:
-        lines += _copy(s.input, c.at(s.output), f"model_next_states.{field_name(s.input.name)}")
+        lines += _copy(s.input, c.at(s.output), f"{c.next_states}.{field_name(s.input.name)}")
     for s in c.graph.states:
         name = field_name(s.input.name)
         if s not in aside and c.plan.place(s.output.name) != c.plan.place(s.input.name):
-            lines += _copy(s.input, c.at(s.output), f"model_states.{name}")
+            lines += _copy(s.input, c.at(s.output), f"{c.states}.{name}")
     for s in aside:
-        lines += _copy(
-            s.input, f"model_next_states.{field_name(s.input.name)}", f"model_states.{field_name(s.input.name)}"
-        )
+        lines += _copy(s.input, f"{c.next_states}.{field_name(s.input.name)}", f"{c.states}.{field_name(s.input.name)}")
     return lines
 
 
@@ -111,27 +160,35 @@ def _copy(tensor: Tensor, x: str, y: str) -> list[str]:
     return [f"nn_copy({x}, {y}, {nbytes(tensor)});"]
 
 
-def _run(found: tuple[Function, ...]) -> str:
-    lines = ["void model_run(const model_inputs *in, model_outputs *out) {"]
-    lines += [f"    {f.symbol}(in, out);" for f in found]
-    lines += ["}", "", "void model_op(uint32_t k, const model_inputs *in, model_outputs *out) {", "    switch (k) {"]
-    lines += [f"    case {f.index}: {f.symbol}(in, out); break;" for f in found]
+def _run(found: tuple[Function, ...], c: Context) -> str:
+    given = f"{c.takes}{SIGNATURE}"
+    lines = [f"void model_run({given}) {{"]
+    lines += [f"    {f.symbol}({c.passes}in, out);" for f in found]
+    lines += ["}", "", f"void model_op({c.takes}uint32_t k, {SIGNATURE}) {{", "    switch (k) {"]
+    lines += [f"    case {f.index}: {f.symbol}({c.passes}in, out); break;" for f in found]
     lines += ["    default: break;", "    }", "}", ""]
     lines += [
-        "void model_run_until(const model_inputs *in, model_outputs *out, uint32_t stop) {",
+        f"void model_run_until({given}, uint32_t stop) {{",
         "    for (uint32_t k = 0; k < stop && k < MODEL_OPS; k++) {",
-        "        model_op(k, in, out);",
+        f"        model_op({c.passes}k, in, out);",
         "    }",
         "}",
     ]
     return "\n".join(lines)
 
 
-def _debug(graph: Graph, plan: Plan, found: tuple[Function, ...]) -> str:
-    reset = "    nn_copy(&model_initial_states, &model_states, sizeof(model_states));\n" if graph.states else ""
-    lines = [f"void model_reset_state(void) {{\n{reset}}}", ""]
+def _debug(graph: Graph, plan: Plan, c: Context) -> str:
+    reset = f"    nn_copy(&model_initial_states, &{c.states}, sizeof({c.states}));\n" if graph.states else ""
+    lines = []
+    if c.instance:
+        reset = reset or "    (void)self;\n"
+        lines = ["void model_init(model_instance *self, void *memory) {", "    self->memory = memory;"]
+        lines += ["    model_reset_state(self);", "}", ""]
+    lines += [f"void model_reset_state({c.takes.removesuffix(', ') or 'void'}) {{\n{reset}}}", ""]
+    before = f"const {c.takes}" if c.instance else ""
     lines += [
-        "uint32_t model_tensor_get(uint32_t index, const model_inputs *in, const model_outputs *out, model_tensor *t) {",
+        f"uint32_t model_tensor_get({before}uint32_t index, const model_inputs *in, const model_outputs *out, model_tensor *t) {{",
+        *(["    (void)self;"] if c.instance else []),
         "    switch (index) {",
     ]
     for slot in tensors(graph, plan):
@@ -139,8 +196,8 @@ def _debug(graph: Graph, plan: Plan, found: tuple[Function, ...]) -> str:
         base = {
             "input": f"in->{name}",
             "output": f"out->{name}",
-            "state": f"model_states.{name}",
-            "arena": f"model_arena + {plan.arena.get(slot.name)}",
+            "state": f"{c.states}.{name}",
+            "arena": f"{'self->memory' if c.instance else 'model_arena'} + {plan.arena.get(slot.name)}",
         }[slot.role]
         lines.append(f"    case {slot.index}: t->data = {base}; t->bytes = {slot.bytes}; break; /* %{slot.name} */")
     lines += ["    default: return 0;", "    }", "    return 1;", "}"]

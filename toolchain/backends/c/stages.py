@@ -185,6 +185,12 @@ def threshold_args(op: ops.Threshold, name: str, tables: Tables) -> tuple[str, b
     return fields(count=ladders.shape[1], **text), by_channel
 
 
+def lookup_args(op: ops.Lookup, tables: Tables) -> str:
+    """The initialiser of nn_lookup_args."""
+    table, code = tables.const(op.table)
+    return fields(table=table, type=code, min=op.input.qtype.min)
+
+
 def stage(op: ops.Requantize | ops.Threshold | ops.Lookup, given: Range, name: str, tables: Tables) -> tuple[str, bool]:
     """The initialiser of nn_stage, and whether it reads tables by channel."""
     match op:
@@ -195,8 +201,4 @@ def stage(op: ops.Requantize | ops.Threshold | ops.Lookup, given: Range, name: s
             text, by_channel = threshold_args(op, name, tables)
             return f"{{.kind = NN_THRESHOLD, .threshold = {text}}}", by_channel
         case ops.Lookup():
-            table, code = tables.const(op.table)
-            return (
-                f"{{.kind = NN_LOOKUP, .lookup = {fields(table=table, type=code, min=op.input.qtype.min)}}}",
-                False,
-            )
+            return f"{{.kind = NN_LOOKUP, .lookup = {lookup_args(op, tables)}}}", False
