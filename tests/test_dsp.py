@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -40,7 +41,10 @@ def requantized(b: GraphBuilder, acc: Tensor, rng: np.random.Generator) -> Tenso
     return b.requantize(acc, q, m, rng.integers(-99, 99, size).tolist(), shift, rounding, "y", (q.min, q.max), 0)
 
 
-def layer(seed: int) -> Graph:
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+
+def layer(seed: int, draw: Draw | None = None) -> Graph:
     """A dense layer or a convolution with odd sizes, one channel, large windows, strides, paddings and zero points by turns."""
     rng = np.random.default_rng(seed)
     b = GraphBuilder(f"layer_{seed}")
@@ -56,7 +60,9 @@ def layer(seed: int) -> Graph:
     pads = tuple((a, z + max(k - n - a - z, 0)) for (a, z), k, n in zip(pads, window, (high, wide), strict=True))
 
     def const(name: str, *shape: int, most: int = 127) -> object:
-        values = np.clip(np.round(rng.normal(0, most / 3, shape)), -most, most).astype(int)
+        values = (
+            draw(rng, shape) if draw else np.clip(np.round(rng.normal(0, most / 3, shape)), -most, most).astype(int)
+        )
         return b.const(name, values)
 
     bias = b.const("bias", rng.integers(-3000, 3000, out), STEP) if rng.integers(2) else None
@@ -200,7 +206,8 @@ def test_an_altered_bit_of_a_weight_is_seen(at: int, monkeypatch: pytest.MonkeyP
 # what they cost: instructions counted by the emulator, of whole inferences with one layer, TFLM's rounding by channel
 
 
-def known(kind: str) -> Graph:
+def known(kind: str, draw: Draw | None = None, less: int = 0) -> Graph:
+    """One layer with int8 weights, or with those drawn, whose outputs are 2**less times smaller."""
     rng = np.random.default_rng(0)
     b = GraphBuilder(kind)
     q = QType(8, True, STEP, zero_point=-5)
@@ -208,7 +215,7 @@ def known(kind: str) -> Graph:
                       "fc": ((640,), (128, 640), 10), "dw1": ((25, 5, 64), (3, 3, 64), 7), "dw2": ((48, 48, 8), (3, 3, 8), 7)}[kind]  # fmt: skip
     n = rows[-1] if kind.startswith("dw") else rows[0]
     x = b.input("x", shape, q)
-    w = b.const("w", np.clip(np.round(rng.normal(0, 35, rows)), -127, 127).astype(int))
+    w = b.const("w", draw(rng, rows) if draw else np.clip(np.round(rng.normal(0, 35, rows)), -127, 127).astype(int))
     pad = (0, 0) if kind == "pw" else (0, 1) if kind == "dw2" else (1, 1)
     if kind == "fc":
         acc = b.dense(x, w, None, "acc")
@@ -218,7 +225,7 @@ def known(kind: str) -> Graph:
     else:
         acc = b.conv2d(x, w, None, "acc", (1, 1), (1, 1), (pad, pad))
     m = rng.integers(1 << 30, (1 << 31) - 1, n).tolist()
-    shift = (31 + rng.integers(e - 1, e + 2, n)).tolist()
+    shift = (31 + rng.integers(e - less - 1, e - less + 2, n)).tolist()
     y = QType(8, True, STEP, zero_point=-3)
     b.output(b.requantize(acc, y, m, [0] * n, shift, Rounding.TFLM, "y", (-128, 127), -3))
     return b.graph()

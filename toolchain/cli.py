@@ -459,7 +459,7 @@ def _circuit(arguments: argparse.Namespace) -> Any:
 
 
 def emit(arguments: argparse.Namespace) -> int:
-    from toolchain import boards, flow
+    from toolchain import boards, flow, report
     from toolchain.passes.plan import Hls, arena_text
 
     board, several = boards.load(arguments.board), _several(arguments)
@@ -476,12 +476,14 @@ def emit(arguments: argparse.Namespace) -> int:
             "project": project.digest(),
             "files": sorted(project.files),
             **project.memory,
+            **({"weights": dict(project.weights)} if project.weights else {}),
             **({"circuit": project.circuit} if project.circuit else {}),
         },
     )
     if arguments.json != "-":
         chosen = f"circuit: {Hls(**project.circuit).text}\n" if project.circuit else ""
         chosen += f"{arena_text(**project.memory)}\n" if project.memory else ""
+        chosen += report.weights(project.weights)
         _console(arguments).print(f"{chosen}wrote {len(project.files)} files to {arguments.out}")
     return 0
 

@@ -101,6 +101,9 @@ class Project:
     memory: Mapping[str, int] = field(
         default_factory=dict
     )  # of a processor: the arena and its bounds, for reports only
+    weights: Mapping[str, Mapping[str, str | int]] = field(
+        default_factory=dict
+    )  # packed ones, by array: format, values, bytes; for reports only
 
     def digest(self) -> str:
         """Names everything: files, commands, steps, product, graph and board. Independent of the order files were added in."""

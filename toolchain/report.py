@@ -163,6 +163,13 @@ def image(console: Console, image: Image, board: Board, memory: Mapping[str, int
     console.print(", ".join([*arena, *(told or [f"{image.sizes['flash_bytes']:,} bytes"]), *stack]))
 
 
+def weights(found: Mapping[str, Mapping[str, str | int]]) -> str:
+    """Packed weights, a line for each array: `model_narrow_w 81,920 weights in 40,960 bytes: 4-bit fields of 4 rows`."""
+    return "".join(
+        f"{name} {w['values']:,} weights in {w['bytes']:,} bytes: {w['format']}\n" for name, w in found.items()
+    )
+
+
 def resources(console: Console, found: Sequence[Resources], board: Board, image: Image) -> None:
     """`bitwright build` for an FPGA: what the vendor's reports say, each row with what its figures are."""
     assert board.fpga is not None

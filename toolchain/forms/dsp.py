@@ -59,9 +59,13 @@ class Dot:
     @property
     def line(self) -> str:
         """The line of model_dsp.S that makes it."""
-        times, unroll, rest = self.loops
-        numbers = (times, unroll, rest, self.segments, self.skip, self.step, int(self.straight))
-        return f"    NN_DSP_DOT {self.name}, {self.form}, {', '.join(map(str, numbers))}"
+        return f"    NN_DSP_DOT {self.name}, {self.form}, {self.arguments}"
+
+    @property
+    def arguments(self) -> str:
+        """Of its macro, from the loops on."""
+        numbers = (*self.loops, self.segments, self.skip, self.step, int(self.straight))
+        return ", ".join(map(str, numbers))
 
     @property
     def instructions(self) -> int:
@@ -156,6 +160,10 @@ class Layer:
 
     def in_place(self) -> int | None:
         return None
+
+    @property
+    def weight_bytes(self) -> int:
+        return 2 * -(-self.rows // (8 if self.alone else 4)) * self.block
 
     @property
     def dot(self) -> Dot:

@@ -31,7 +31,7 @@ def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
         lo, hi = ranges[op.output.name].whole
         if lo < -(1 << 31) or hi >= 1 << 31:
             continue
-        for name, form in forms.choices(op, board.core):
+        for name, form in forms.choices(op, board.core, plan.optimize):
             chosen[op.output.name] = name
             scratch = max(scratch, form.scratch_bytes)
             break

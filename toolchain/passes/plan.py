@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NO_KERNEL = "has no kernel in a circuit: it is TensorFlow Lite Micro's integer arithmetic, which hls4ml has not"
 TRY_HOST = "leave the softmax to the host: end the model at what it reads, whose largest is the same"
 IOS = ("io_parallel", "io_stream")
+OPTIMIZE = ("speed", "size", "ram")
 STRATEGIES = ("Latency", "Resource", "distributed_arithmetic")
 
 
@@ -113,7 +114,7 @@ class Plan:
     """`fused`: values that are never stored. `arena`: byte offset of each tensor there. `alias`: tensors that are another
     name for a graph input, output or state, or for the part of it that begins `within` bytes from its start. `packing`: how a
     constant is stored, one value in one storage type unless said. `kernels`: by an op's output, the kernel that is not the general
-    one. `scratch_bytes`: what the largest of them needs while it runs. `hls`: how an HLS back end builds it, None for every other
+    one. `scratch_bytes`: what the largest of them needs while it runs. `optimize`: what kernels and storage were chosen for. `hls`: how an HLS back end builds it, None for every other
     back end. What is proved of `arena_bytes` is no choice, so not in the digest: no offsets for these tensors
     take less than `arena_lower_bound`, the most that is needed at one step, nor less than `arena_proved`, by a search."""
 
@@ -128,8 +129,12 @@ class Plan:
     within: Mapping[str, int] = field(default_factory=dict)
     arena_lower_bound: int = 0
     arena_proved: int = 0
+    optimize: str = "speed"
 
     def __post_init__(self) -> None:
+        if self.optimize not in OPTIMIZE:
+            what = f"optimize is {self.optimize!r}, must be one of {', '.join(OPTIMIZE)}"
+            raise ToolchainError("plan", what, "correct it")
         for name in ("arena", "alias", "packing", "kernels", "within"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
@@ -166,6 +171,8 @@ class Plan:
             parts |= {"kernels": dict(self.kernels), "scratch_bytes": self.scratch_bytes}
         if self.hls is not None:
             parts["hls"] = self.hls.parts()
+        if self.optimize != "speed":
+            parts["optimize"] = self.optimize
         if self.within:
             parts["within"] = dict(self.within)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

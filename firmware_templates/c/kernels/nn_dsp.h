@@ -134,20 +134,40 @@ NN_INLINE void nn_dsp_put(void *y, int32_t at, int32_t sum, int32_t low, int32_t
     }
 }
 
+/* `rows` as row oh of the output needs them, from column `first` of it on; what the row before left there is kept. */
+NN_INLINE void nn_dsp_fill(nn_s16 *rows, const void *x, int32_t oh, int32_t first, nn_dsp_shape s) {
+    const int32_t kept = s.k_h > s.stride_h ? s.k_h - s.stride_h : 0; /* rows that the next row of the output needs too */
+    int32_t have = 0;
+    if (oh != 0 && kept != 0) {
+        nn_dsp_down(rows, rows + s.stride_h * s.pitch, kept * s.pitch);
+        have = kept;
+    }
+    for (int32_t i = have; i < s.k_h; i++) {
+        nn_dsp_row(rows + i * s.pitch, x, oh * s.stride_h - s.top + i, first * s.stride_w - s.left, s);
+    }
+}
+
+/* Rows o to o + 3, where there are so many, of the position whose outputs begin at `at`, and of the next where there are both. */
+NN_INLINE void nn_dsp_put_four(void *y, int32_t at, const nn_s32 *sums, int32_t o, int both, nn_param bias, nn_dsp_shape s,
+                               nn_stages stages) {
+    nn_dsp_put(y, at, sums[0], sums[2], o, bias, s, stages);
+    if (s.out_c % 4 == 0 || o + 2 < s.out_c) {
+        nn_dsp_put(y, at, sums[4], sums[6], o + 2, bias, s, stages);
+    }
+    if (both) {
+        nn_dsp_put(y, at + s.out_c, sums[1], sums[3], o, bias, s, stages);
+        if (s.out_c % 4 == 0 || o + 2 < s.out_c) {
+            nn_dsp_put(y, at + s.out_c, sums[5], sums[7], o + 2, bias, s, stages);
+        }
+    }
+}
+
 NN_INLINE void nn_conv_dsp(const void *x, const nn_s16 *w, nn_param bias, void *y, nn_dsp_shape s, nn_stages stages, nn_dsp_dot *dot,
                            nn_s16 *rows) {
-    const int32_t kept = s.k_h > s.stride_h ? s.k_h - s.stride_h : 0; /* rows that the next row of the output needs too */
     for (int32_t first = 0; first < s.out_w; first += s.tile) {
         const int32_t end = s.out_w - first < s.tile ? s.out_w - first : s.tile;
         for (int32_t oh = 0; oh < s.out_h; oh++) {
-            int32_t have = 0;
-            if (oh != 0 && kept != 0) {
-                nn_dsp_down(rows, rows + s.stride_h * s.pitch, kept * s.pitch);
-                have = kept;
-            }
-            for (int32_t i = have; i < s.k_h; i++) {
-                nn_dsp_row(rows + i * s.pitch, x, oh * s.stride_h - s.top + i, first * s.stride_w - s.left, s);
-            }
+            nn_dsp_fill(rows, x, oh, first, s);
             for (int32_t ow = 0; ow < end; ow += 2) {
                 const nn_s16 *w_block = w;
                 const int32_t at = (oh * s.out_w + first + ow) * s.out_c;
@@ -155,16 +175,7 @@ NN_INLINE void nn_conv_dsp(const void *x, const nn_s16 *w, nn_param bias, void *
                     nn_s32 sums[8];
                     dot(rows + ow * s.stride_w * s.in_c, w_block, sums);
                     w_block += s.block;
-                    nn_dsp_put(y, at, sums[0], sums[2], o, bias, s, stages);
-                    if (s.out_c % 4 == 0 || o + 2 < s.out_c) {
-                        nn_dsp_put(y, at, sums[4], sums[6], o + 2, bias, s, stages);
-                    }
-                    if ((s.out_w % 2 == 0 && s.tile % 2 == 0) || ow + 1 < end) {
-                        nn_dsp_put(y, at + s.out_c, sums[1], sums[3], o, bias, s, stages);
-                        if (s.out_c % 4 == 0 || o + 2 < s.out_c) {
-                            nn_dsp_put(y, at + s.out_c, sums[5], sums[7], o + 2, bias, s, stages);
-                        }
-                    }
+                    nn_dsp_put_four(y, at, sums, o, (s.out_w % 2 == 0 && s.tile % 2 == 0) || ow + 1 < end, bias, s, stages);
                 }
             }
         }

@@ -19,9 +19,10 @@ from toolchain.passes.plan import Plan
 from toolchain.special_kernels import special
 
 from .families import FAMILIES
+from .general import general
 from .names import field_name
 from .stages import lookup_args, stage
-from .tables import CODES, INT32, Tables, fields, number, wrapped
+from .tables import CODES, INT32, Tables, fields, number
 
 BINARY_AXES = 4  # NN_BINARY_AXES
 MOVE_AXES = 6  # NN_MOVE_AXES
@@ -172,51 +173,13 @@ def _stages(chain: Sequence[Op], name: str, y: Tensor, c: Context) -> tuple[str,
 def _mac(op: ops.Mac, rest: Sequence[Op], name: str, y: Tensor, stages: str, c: Context) -> list[str]:
     if op.output.name in c.plan.kernels:
         return FAMILIES[c.plan.kernels[op.output.name]].call(op, rest, name, c.at(y), stages, c)
-    wide = c.wide(op.output)
     weight, weight_code = c.tables.const(op.weight)
-    zero = op.input.qtype.zero_point
-    padded = int(not isinstance(op, ops.Dense) and any(v for pad in op.padding for v in pad))
-    out = op.output.shape[-1]
-    bias = [0] * out if op.bias is None else op.bias.array.tolist()
-    if zero and not padded:
-        axes = (0, 1) if isinstance(op, ops.DepthwiseConv2D) else tuple(range(1, op.weight.array.ndim))
-        sums = op.weight.array.astype(object).sum(axis=axes)
-        bias = [b - zero * int(s) for b, s in zip(bias, sums, strict=True)]
-    start = c.tables.param(f"{name}_bias", [wrapped(b, bool(wide)) for b in bias])
-    types = {"x_type": code(op.input), "w_type": weight_code, "wide": wide}
-    if isinstance(op, ops.Dense):
-        rows = op.input.size // op.input.shape[-1]
-        shape = f"(nn_dense_shape){fields(rows=rows, **{'in': op.input.shape[-1]}, out=out, **types)}"
-    else:
-        shape = f"(nn_conv_shape){fields(**_conv_shape(op), padded=padded, zero_point=zero if padded else 0, **types)}"
-    kernel_name = special(op) or {ops.Dense: "nn_dense", ops.DepthwiseConv2D: "nn_depthwise"}.get(type(op), "nn_conv")
+    kernel_name, start, shape = general(op, weight_code, name, c)
     return [
-        f"{kernel_name}({c.at(op.input)}, {weight}, (nn_param){start}, {c.at(y)},",
+        f"{special(op) or kernel_name}({c.at(op.input)}, {weight}, (nn_param){start}, {c.at(y)},",
         f"    {shape},",
         f"    {stages});",
     ]
-
-
-def _conv_shape(op: ops.Conv1D | ops.Conv2D | ops.DepthwiseConv2D) -> dict[str, int]:
-    """Two dimensions; one is two with a height of 1."""
-    lift = isinstance(op, ops.Conv1D)
-    kernel_shape = op.weight.tensor.shape[:2] if isinstance(op, ops.DepthwiseConv2D) else op.weight.tensor.shape[1:-1]
-
-    def two(values: Sequence[int], one: int) -> Sequence[int]:
-        return (one, *values) if lift else values
-
-    found: dict[str, int] = {}
-    for prefix, (h, w) in {
-        "in": two(op.input.shape[:-1], 1),
-        "out": two(op.output.shape[:-1], 1),
-        "k": two(kernel_shape, 1),
-        "stride": two(op.strides, 1),
-        "dilation": two(op.dilation, 1),
-    }.items():
-        found |= {f"{prefix}_h": h, f"{prefix}_w": w}
-    top, left = two([pad[0] for pad in op.padding], 0)
-    found |= {"in_c": op.input.shape[-1], "out_c": op.output.shape[-1], "top": top, "left": left}
-    return found | {"groups": 1 if isinstance(op, ops.DepthwiseConv2D) else op.groups}
 
 
 def _pool(op: ops.SumPool | ops.MaxPool, name: str, y: Tensor, stages: str, c: Context) -> list[str]:

@@ -37,23 +37,28 @@ def call(op: ops.Mac, rest: Sequence[ops.Op], name: str, y: str, stages: str, c:
     q = op.input.qtype
     assert layer is not None and layer.fits(max(-q.min, q.max)), op.output.name
     weight = c.tables.array(f"packed_{op.weight.tensor.name}", "int16_t", layer.packed().ravel().tolist())
-    start = _start(op, layer.weight.astype(object).sum(axis=(1, 2)), 2 if short else 1)
-    shape = fields(
-        in_h=layer.in_h, in_w=layer.in_w, in_c=layer.in_c, out_h=layer.out_h, out_w=layer.out_w, out_c=layer.rows,
-        k_h=layer.k_h, k_w=layer.k_w, stride_h=layer.stride_h, stride_w=layer.stride_w, top=layer.top, left=layer.left,
-        tile=layer.tile, pitch=layer.pitch, block=layer.block, zero_point=q.zero_point, x_signed=int(q.signed),
-        twice=int(short),
-    )  # fmt: skip
-    _dot(layer.dot, c)
+    starts = start(op, layer.weight.astype(object).sum(axis=(1, 2)), 2 if short else 1)
+    dot(layer.dot, c)
     function = "nn_dense_dsp" if layer.alone else "nn_conv_dsp"
     return [
-        f"{function}({c.at(op.input)}, {weight}, (nn_param){c.tables.param(f'{name}_bias', start)}, {y},",
-        f"    (nn_dsp_shape){shape},",
+        f"{function}({c.at(op.input)}, {weight}, (nn_param){c.tables.param(f'{name}_bias', starts)}, {y},",
+        f"    (nn_dsp_shape){shape(op, layer, layer.block, short)},",
         f"    {stages}, {layer.dot.name}, model_scratch);",
     ]
 
 
-def _start(op: ops.Mac, sums: Iterable[int], times: int = 1) -> list[int]:
+def shape(op: ops.Mac, layer: packed.Layer, block: int, short: bool) -> str:
+    """nn_dsp_shape."""
+    q = op.input.qtype
+    return fields(
+        in_h=layer.in_h, in_w=layer.in_w, in_c=layer.in_c, out_h=layer.out_h, out_w=layer.out_w, out_c=layer.rows,
+        k_h=layer.k_h, k_w=layer.k_w, stride_h=layer.stride_h, stride_w=layer.stride_w, top=layer.top, left=layer.left,
+        tile=layer.tile, pitch=layer.pitch, block=block, zero_point=q.zero_point, x_signed=int(q.signed),
+        twice=int(short),
+    )  # fmt: skip
+
+
+def start(op: ops.Mac, sums: Iterable[int], times: int = 1) -> list[int]:
     """What the sums start from: the bias, less what the zero point of x adds; or a multiple of it."""
     zero, rows = op.input.qtype.zero_point, op.output.channels
     bias = [0] * rows if op.bias is None else op.bias.array.tolist()
@@ -68,7 +73,7 @@ def _depthwise(
     shifts = _shifts(rest[0]) if short and op.weight.tensor.qtype.bits <= 15 else 0
     twice = 2 if shifts else 1
     weight = c.tables.array(f"packed_{op.weight.tensor.name}", "uint32_t", form.packed(twice).ravel().tolist())
-    start = _start(op, form.weight.astype(object).sum(axis=(0, 1)), twice)
+    starts = start(op, form.weight.astype(object).sum(axis=(0, 1)), twice)
     shape = fields(
         in_h=form.in_h, in_w=form.in_w, out_h=form.out_h, out_w=form.out_w, channels=form.channels, stride=form.stride,
         top=form.top, left=form.left, strip=form.strip, pitch=form.pitch, zero_point=q.zero_point, x_signed=int(q.signed),
@@ -78,7 +83,7 @@ def _depthwise(
     if rows:
         _declare(name, rows, c)
     return [
-        f"nn_depthwise_dsp({c.at(op.input)}, {weight}, (nn_param){c.tables.param(f'{name}_bias', start)}, {y},",
+        f"nn_depthwise_dsp({c.at(op.input)}, {weight}, (nn_param){c.tables.param(f'{name}_bias', starts)}, {y},",
         f"    (nn_dsp_depthwise_shape){shape},",
         f"    {stages}, model_scratch, {f'{name}_rows' if rows else 0});",
     ]
@@ -99,7 +104,8 @@ def _shifts(first: ops.Op) -> int:
     return sum(1 << n for n in found) if max(found) <= MOST_SHIFT else 0
 
 
-def _dot(dot: packed.Dot, c: Context) -> None:
+def dot(dot: packed.Dot, c: Context) -> None:
+    """Have this inner loop in model_dsp.S."""
     of, positions = (4, 2) if dot.form == "4X2" else (8, 1)
     numbers = (of, positions, dot.pairs, dot.segments, dot.skip, dot.step)
     c.declare(dot.name, f"NN_DSP_DOT({dot.name}, {', '.join(map(str, numbers))})")

@@ -1,6 +1,6 @@
 """Constants as C arrays, and the small pieces of C text that everything generated is made of.
 
-One rule: `stored` alone decides how the values of a constant lie in flash; a packed form is added there and nowhere else.
+One rule: what a kernel reads a value at a time lies in flash as `stored` says, a stream as toolchain/forms/stored.py does.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from toolchain.errors import UnsupportedError
+from toolchain.forms.stored import Stored
 from toolchain.ir import Const
 from toolchain.layout import SIZES, ctype
 from toolchain.passes.plan import Plan
@@ -74,9 +75,8 @@ def stored(const: Const, plan: Plan) -> tuple[str, list[int]]:
     """The C type and the values in which a constant lies in flash."""
     packing = plan.packing.get(const.tensor.name, "plain")
     if packing != "plain":
-        raise UnsupportedError(
-            f"const %{const.tensor.name}", f"packing {packing!r} is not known to the C back end", "known: plain"
-        )
+        what = f"packing {packing!r} is not known to the kernel that reads it"
+        raise UnsupportedError(f"const %{const.tensor.name}", what, "known: plain; let the passes choose")
     return ctype(const.tensor.qtype), const.array.ravel().tolist()
 
 
@@ -86,6 +86,9 @@ class Tables:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.arrays: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self.forms: dict[
+            str, tuple[str, int]
+        ] = {}  # of packed weights, by array: how they lie there, how many they are
 
     def array(self, name: str, kind: str, values: Sequence[int]) -> str:
         """The C name of an array. A constant that one op reads as it is and another as a ladder may lie in two types."""
@@ -100,6 +103,17 @@ class Tables:
         """The C name of a constant and its type code."""
         kind, values = stored(const, self.plan)
         return self.array(f"const_{const.tensor.name}", kind, values), CODES[kind]
+
+    def packed(self, const: Const, form: Stored) -> tuple[str, str, str]:
+        """The C names of a constant as `form` stores it and of the table of its values, and that one's type code."""
+        text = self.plan.packing.get(const.tensor.name)
+        assert text == form.text, f"{const.tensor.name}: {text} is planned, {form.text} is what its values lie in"
+        name = f"stored_{const.tensor.name}"
+        data = self.array(name, "uint8_t", list(form.data))
+        self.forms[data] = form.text, const.tensor.size
+        if form.tables is None:
+            return data, "0", "NN_S8"
+        return data, *self.values(f"{name}_values", form.tables.ravel().tolist())
 
     def values(self, name: str, values: Sequence[int]) -> tuple[str, str]:
         """The C name of derived values in the smallest type that holds them, and its type code."""
@@ -120,6 +134,19 @@ class Tables:
 
     def text(self) -> str:
         return "\n".join(
-            f"static const {kind} {name}[{len(values)}] = {{\n{rows(map(number, values))}\n}};"
+            f"{self._comment(name)}static const {kind} {name}[{len(values)}] = {{\n{rows(map(number, values))}\n}};"
             for name, (kind, values) in self.arrays.items()
         )
+
+    def _comment(self, name: str) -> str:
+        if name not in self.forms:
+            return ""
+        form, count = self.forms[name]
+        return f"/* {count:,} weights in {self.sizes[name]:,} bytes: {form} */\n"
+
+    def weights(self) -> dict[str, dict[str, str | int]]:
+        """Of each array of packed weights how they lie there, how many they are, and its bytes."""
+        return {
+            name: {"format": form, "values": count, "bytes": self.sizes[name]}
+            for name, (form, count) in self.forms.items()
+        }

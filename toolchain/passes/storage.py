@@ -1,0 +1,75 @@
+"""Storage: which weights lie in flash as a stream of few bits, or without their zeros, and are decoded when they are needed.
+
+Rule: the format comes from the weights themselves; for speed nothing is stored so unless flash would not hold the model without.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from toolchain import forms
+from toolchain.forms import dsp, stored
+from toolchain.ir import Graph
+from toolchain.ir.ops import Mac
+from toolchain.layout import SIZES, ctype
+from toolchain.special_kernels import special
+
+from .plan import Plan
+
+if TYPE_CHECKING:
+    from toolchain.boards import Board
+
+DECODER = 256  # bytes of code that a function's decoder takes, roughly: what storage must save to be worth it
+CODE = (
+    20 * 1024
+)  # bytes of flash that firmware and kernels take, roughly: the digits CNN's image is 10 KiB, MLPerf Tiny's are below 20
+TABLES = 12  # bytes of bias, multiplier and shift for each channel
+
+
+def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
+    if board is None or board.compiler == "avr":  # whose flash the decoder cannot read, nor shift 24 bits in an int
+        return graph, plan
+    macs = [op for op in graph.ops if isinstance(op, Mac)]
+    users = Counter(op.weight.tensor.name for op in macs)
+    now = {op.output.name: _bytes(op, plan, board) for op in macs}
+    over = sum(now.values()) + sum(TABLES * op.output.channels for op in macs) + CODE - board.flash_bytes
+    if plan.optimize != "size" and (over <= 0 or not board.flash_bytes):
+        return graph, plan
+    saved = []
+    for op in macs:
+        form = None if special(op) or users[op.weight.tensor.name] > 1 else stored.smallest(op)
+        if form is not None and now[op.output.name] - form.weight_bytes > DECODER:
+            saved.append((now[op.output.name] - form.weight_bytes, op, form))
+    kernels, packing = dict(plan.kernels), dict(plan.packing)
+    for gain, op, form in sorted(saved, key=lambda each: -each[0]):
+        if plan.optimize != "size" and over <= 0:
+            break
+        proved = op.output.name in kernels  # that its sums fit 32 bits, and that the core has the instructions
+        packs = proved and board.core in dsp.CORES and stored.layer(op) is not None
+        kernels[op.output.name] = stored.DSP if packs else stored.NAME
+        packing[op.weight.tensor.name] = form.text
+        over -= gain - DECODER
+    plan = replace(plan, kernels=kernels, packing=packing)
+    return graph, replace(plan, scratch_bytes=max((_scratch(op, plan, board) for op in macs), default=0))
+
+
+def _form(op: Mac, plan: Plan, board: Board) -> forms.Form | None:
+    name = plan.kernels.get(op.output.name)
+    return next((form for found, form in forms.choices(op, board.core, plan.optimize) if found == name), None)
+
+
+def _bytes(op: Mac, plan: Plan, board: Board) -> int:
+    return forms.flash(op, _form(op, plan, board))
+
+
+def _scratch(op: Mac, plan: Plan, board: Board) -> int:
+    name = plan.kernels.get(op.output.name, "")
+    if name in (stored.NAME, stored.DSP):
+        return stored.scratch_bytes(op, name, SIZES[ctype(op.weight.tensor.qtype)])
+    form = _form(op, plan, board)
+    return form.scratch_bytes if form is not None else 0
+
+
+__all__ = ["run"]
