@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from toolchain.resources import Resources
 
 DIFFERENT = 1
+OPTIMIZE = ("speed", "size", "ram")  # of passes.plan, which is not imported to print a help
 UNHEARD = 141  # 128 + SIGPIPE: the reader left before the verdict of a comparison
 WIDTH = 160  # of tables that go to a file or a pipe
 
@@ -133,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
         "estimate model.h5 --board arty_a7_35 --target-latency-us 20",
     )
     _model(verb)
-    _board(verb)
+    _board(verb, c=False)
     _json(verb)
 
     verb = _verb(
@@ -239,8 +240,12 @@ def _model(verb: argparse.ArgumentParser, several: bool = False) -> None:
     )
 
 
-def _board(verb: argparse.ArgumentParser) -> None:
+def _board(verb: argparse.ArgumentParser, c: bool = True) -> None:
     verb.add_argument("--board", required=True, metavar="NAME", help="see `bitwright boards`")
+    if c:
+        verb.add_argument(
+            "--optimize", choices=OPTIMIZE, default="", help="what C is made for (default: speed); see docs/kernels.md"
+        )
     circuit = verb.add_argument_group(
         "circuit", "for FPGA boards; what is left open is chosen by the cost model so that it fits"
     )
@@ -464,8 +469,10 @@ def emit(arguments: argparse.Namespace) -> int:
 
     board, several = boards.load(arguments.board), _several(arguments)
     graph = next(iter(several.values())) if several else _load(arguments)
-    circuit = _circuit(arguments)
-    project = flow.emit_several(several, board, circuit) if several else flow.emit(graph, board, circuit)
+    circuit, optimize = _circuit(arguments), arguments.optimize
+    project = (
+        flow.emit_several(several, board, circuit, optimize) if several else flow.emit(graph, board, circuit, optimize)
+    )
     project.write(arguments.out)
     _write_json(
         arguments,
@@ -474,6 +481,7 @@ def emit(arguments: argparse.Namespace) -> int:
             "graph": graph.digest(),
             **({"graphs": {name: g.digest() for name, g in several.items()}} if several else {}),
             "project": project.digest(),
+            **({} if project.circuit else {"optimize": optimize or OPTIMIZE[0]}),
             "files": sorted(project.files),
             **project.memory,
             **({"weights": dict(project.weights)} if project.weights else {}),
@@ -499,12 +507,14 @@ def build(arguments: argparse.Namespace) -> int:
     figures: list[Resources] = []
     with report.progress(console, stages=vendors) as step:
         if several:
-            project = flow.emit_several(several, board, _circuit(arguments))
+            project = flow.emit_several(several, board, _circuit(arguments), arguments.optimize)
             image = flow.build(project, arguments.out, step)
         elif vendors:
-            image, figures = flow.synthesize(graph, board, arguments.out, _circuit(arguments), step)
+            image, figures = flow.synthesize(
+                graph, board, arguments.out, _circuit(arguments), step, optimize=arguments.optimize
+            )
         else:
-            project = flow.emit(graph, board, _circuit(arguments))
+            project = flow.emit(graph, board, _circuit(arguments), arguments.optimize)
             image, memory = flow.build(project, arguments.out, step), project.memory
     data: dict[str, object] = {
         "board": board.name,
@@ -536,6 +546,7 @@ def measure(arguments: argparse.Namespace) -> int:
         found = flow.measure(
             graph, board, samples, labels=labels, runs=arguments.n, port=arguments.port, out=arguments.out, step=step,
             circuit=_circuit(arguments),
+            optimize=arguments.optimize,
         )  # fmt: skip
     arguments.verdict = 0 if found.bit_exact else DIFFERENT
     _write_json(arguments, found.as_json())
@@ -556,7 +567,9 @@ def _measure_several(arguments: argparse.Namespace, board: Board, several: dict[
     samples = {name: inputs.made_up(graph, 16, arguments.seed) for name, graph in several.items()}
     console = _console(arguments)
     with report.progress(console) as step:
-        found = flow.measure_several(several, board, samples, arguments.n, arguments.port, arguments.out, step)
+        found = flow.measure_several(
+            several, board, samples, arguments.n, arguments.port, arguments.out, step, arguments.optimize
+        )
     arguments.verdict = 0 if all(m.bit_exact for m in found.values()) else DIFFERENT
     _write_json(arguments, {"models": {name: m.as_json() for name, m in found.items()}})
     if arguments.json != "-":

@@ -99,14 +99,15 @@ def verify(source: object, graph: Graph, stored: dict[str, Ints], options: LoadO
         source, program = end.program(source, chosen)
 
 
-def emit(graph: Graph, board: Board | str, circuit: Wishes | None = None) -> Project:
+def emit(graph: Graph, board: Board | str, circuit: Wishes | None = None, optimize: str = "") -> Project:
     """The project of files and commands for a board (or its name); nothing is written. Its back end is the module it names.
 
-    `circuit`: how an FPGA board's circuit is built; what the linter calls an error is refused."""
+    `circuit`: how an FPGA board's circuit is built; what the linter calls an error is refused. `optimize`: what C is made for,
+    speed (the default), size or ram."""
     from toolchain import boards
 
     board = boards.load(board) if isinstance(board, str) else board
-    return _emit(*_planned(graph, board, circuit), board)
+    return _emit(*_planned(graph, board, circuit, optimize), board)
 
 
 def estimate(graph: Graph, board: Board | str, circuit: Wishes | None = None) -> tuple[Estimate, tuple[Finding, ...]]:
@@ -119,13 +120,18 @@ def estimate(graph: Graph, board: Board | str, circuit: Wishes | None = None) ->
     return estimate.estimate(refined, board, hls), lint.lint(refined, board, hls)
 
 
-def _plan(graph: Graph, board: Board, circuit: Wishes | None) -> tuple[Graph, Plan]:
+def _plan(graph: Graph, board: Board, circuit: Wishes | None, optimize: str = "") -> tuple[Graph, Plan]:
     """The refined graph, and its plan with the choices for a circuit where the board has one or `circuit` asks for one."""
     from toolchain import passes
     from toolchain.circuit import Wishes, choose
 
     if board.fpga is None and not circuit:
-        return passes.run(graph, board)
+        return passes.run(graph, board, optimize=optimize or "speed")
+    if optimize:
+        what = f"is for kernels in C; board {board.name} is made of gates"
+        raise ToolchainError(
+            f"--optimize {optimize}", what, "leave it out, or say --strategy, --reuse-factor or --target-latency-us"
+        )
     return passes.run(graph, board, choose(graph, board, circuit or Wishes()))
 
 
@@ -136,11 +142,11 @@ def _hls(board: Board, plan: Plan) -> Hls:
     return plan.hls
 
 
-def _planned(graph: Graph, board: Board, circuit: Wishes | None) -> tuple[Graph, Plan]:
+def _planned(graph: Graph, board: Board, circuit: Wishes | None, optimize: str = "") -> tuple[Graph, Plan]:
     """The same, with ToolchainError for choices that make a wrong circuit, or none."""
     from toolchain import lint
 
-    refined, plan = _plan(graph, board, circuit)
+    refined, plan = _plan(graph, board, circuit, optimize)
     for finding in lint.lint(refined, board, plan.hls) if plan.hls else ():
         if finding.severity == lint.ERROR:
             raise ToolchainError(finding.op, finding.text)
@@ -159,24 +165,28 @@ def _emit(refined: Graph, plan: Plan, board: Board) -> Project:
     return replace(project, files={**project.files, **testbench.files(refined)})
 
 
-def members(graphs: Mapping[str, Graph], board: Board, circuit: Wishes | None = None) -> list[Member]:
+def members(
+    graphs: Mapping[str, Graph], board: Board, circuit: Wishes | None = None, optimize: str = ""
+) -> list[Member]:
     """Models by name, refined and planned for a microcontroller that holds them all."""
     from toolchain.backends.c import Member
 
     if board.backend != "c" or board.fpga is not None or circuit:
         what = "holds one model: several in one project are for microcontrollers and `native`"
         raise ToolchainError(f"board {board.name}", what, "see `bitwright boards`")
-    return [Member(name, *_planned(graph, board, None)) for name, graph in graphs.items()]
+    return [Member(name, *_planned(graph, board, None, optimize)) for name, graph in graphs.items()]
 
 
-def emit_several(graphs: Mapping[str, Graph], board: Board | str, circuit: Wishes | None = None) -> Project:
+def emit_several(
+    graphs: Mapping[str, Graph], board: Board | str, circuit: Wishes | None = None, optimize: str = ""
+) -> Project:
     """The project of several models, by the name that is to stand in front of all they define in C. Each writes only what an
     instance of it is given, so they share one memory and may be run by several at once."""
     from toolchain import boards
     from toolchain.backends import c
 
     board = boards.load(board) if isinstance(board, str) else board
-    return c.emit_several(members(graphs, board, circuit), board)
+    return c.emit_several(members(graphs, board, circuit, optimize), board)
 
 
 def measure_several(
@@ -187,6 +197,7 @@ def measure_several(
     port: str | None = None,
     out: Path | None = None,
     step: Progress = quiet,
+    optimize: str = "",
 ) -> dict[str, Measurement]:
     """As `measure`, of each model of one image in turn, by name: all are built into it and share its memory."""
     from toolchain import boards, measurement
@@ -197,7 +208,7 @@ def measure_several(
 
     board = boards.load(board) if isinstance(board, str) else board
     found: dict[str, Measurement] = {}
-    parts = members(graphs, board)
+    parts = members(graphs, board, None, optimize)
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
         project = c.emit_several(parts, board)
         with project.held(out or Path(scratch) / "project") as folder:
@@ -218,7 +229,13 @@ def build(project: Project, out: Path, progress: Progress = quiet) -> Image:
 
 
 def synthesize(
-    graph: Graph, board: Board, out: Path, circuit: Wishes | None = None, progress: Progress = quiet, samples: int = 64
+    graph: Graph,
+    board: Board,
+    out: Path,
+    circuit: Wishes | None = None,
+    progress: Progress = quiet,
+    samples: int = 64,
+    optimize: str = "",
 ) -> tuple[Image, list[Resources]]:
     """Build for an FPGA on a desk: emit, compile the C simulation, compare it with `simulate`, then run the vendor's steps.
 
@@ -230,7 +247,7 @@ def synthesize(
     from toolchain.inputs import made_up
     from toolchain.links import csim
 
-    refined, plan = _planned(graph, board, circuit)
+    refined, plan = _planned(graph, board, circuit, optimize)
     project = _emit(refined, plan, board)
     with project.held(Path(out)) as root:
         image = room.build(root, progress=lambda what, done: progress(what, done / 4))
@@ -262,6 +279,7 @@ def measure(
     out: Path | None = None,
     step: Progress = quiet,
     circuit: Wishes | None = None,
+    optimize: str = "",
 ) -> Measurement:
     """Emit, build, open the board's link, compare every output with `simulate`, and count `runs` inferences.
 
@@ -280,7 +298,7 @@ def measure(
         what = "nothing on it would answer: for this board there is a project with reports, and no design with a serial port"
         raise ToolchainError(f"board {board.name}", what, "measure with --board csim, or take a board with a top")
     values = stored(graph, samples)
-    refined, plan = _planned(graph, board, circuit)
+    refined, plan = _planned(graph, board, circuit, optimize)
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
         project = _emit(refined, plan, board)
         with project.held(out or Path(scratch) / "project") as folder:

@@ -7,9 +7,10 @@ why they suffice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import lcm
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,11 +21,13 @@ NAME = "dsp"
 CORES: tuple[str, ...] = ("cortex-m4f", "cortex-m7", "cortex-m33")
 POSITIONS = 8  # of a row without a window beside it, made of one filling of `rows`
 MOST_UNROLLED = 32  # pairs of values in a straight line: 2 kilobytes of code
+SMALL_UNROLLED = 4  # the same where little code is wanted
 MOST_STRAIGHT = 32  # pairs of all short runs: 2 kilobytes of code
 MOST_STEP = 4095  # bytes that an LDR reaches
 MOST_SKIP = 65535  # bytes that a MOVW holds
 PLANES_BYTES = 8192  # of four planes of a depthwise convolution: beyond it the rows that two strips share cost little
 DEPTHWISE = 23.0  # instructions for an output of a depthwise convolution, as tests/test_tflite_models.py has it
+D = TypeVar("D", bound="Dot")
 CALL = 26  # instructions around an inner loop: call, save, clear, store, return
 
 
@@ -37,24 +40,43 @@ class Dot:
     segments: int = 1
     skip: int = 0
     step: int = 4
+    most: int = MOST_UNROLLED  # pairs in a straight line
 
     @property
     def loops(self) -> tuple[int, int, int]:
         """(times, pairs in a straight line, pairs after them)."""
-        if self.pairs <= MOST_UNROLLED:
+        if self.pairs <= self.most:
             return 1, self.pairs, 0
-        times = -(-self.pairs // MOST_UNROLLED)
+        times = -(-self.pairs // self.most)
         unroll = self.pairs // times
         return times, unroll, self.pairs - times * unroll
 
     @property
     def straight(self) -> bool:
         """Whether runs follow one another without a loop: short ones, whose loop would cost more than their products."""
-        return self.segments > 1 and self.segments * self.pairs <= MOST_STRAIGHT and self.skip <= MOST_STEP
+        return (
+            self.segments > 1 and self.segments * self.pairs <= min(self.most, MOST_STRAIGHT) and self.skip <= MOST_STEP
+        )
+
+    def small(self: D) -> D:
+        """The same in less code: more turns of a shorter straight line."""
+        return replace(self, most=SMALL_UNROLLED)
+
+    @property
+    def shape(self) -> str:
+        """Of all that a name tells apart."""
+        numbers = (
+            self.pairs,
+            self.segments,
+            self.skip,
+            self.step,
+            *((self.most,) if self.most != MOST_UNROLLED else ()),
+        )
+        return "_".join(map(str, numbers))
 
     @property
     def name(self) -> str:
-        return f"nn_dsp_{self.form.lower()}_{self.pairs}_{self.segments}_{self.skip}_{self.step}"
+        return f"nn_dsp_{self.form.lower()}_{self.shape}"
 
     @property
     def line(self) -> str:
@@ -296,12 +318,13 @@ class Rows:
     form: Windows
     shift: int
     output_offset: int
+    small: bool = False  # the same in less code
 
     @property
     def loops(self) -> tuple[int, int]:
         """(times, pairs of outputs in a straight line)."""
         pairs = self.form.out_w // 2
-        unroll = next((u for u in (4, 3, 2) if pairs and pairs % u == 0), 1)
+        unroll = next((u for u in (4, 3, 2) if pairs and pairs % u == 0 and not self.small), 1)
         return pairs // unroll, unroll
 
     @property
@@ -312,7 +335,9 @@ class Rows:
     @property
     def name(self) -> str:
         f = self.form
-        return f"nn_dsp_rows_{f.stride}_{self.shift}_{self.addend:x}_{f.channels}_{f.pitch}_{f.out_w}"
+        return (
+            f"nn_dsp_rows_{f.stride}_{self.shift}_{self.addend:x}_{f.channels}_{f.pitch}_{f.out_w}{'_s' * self.small}"
+        )
 
     @property
     def line(self) -> str:

@@ -38,7 +38,7 @@ class Dot(dsp.Dot):
 
     @property
     def name(self) -> str:
-        return f"nn_narrow_{self.form.lower()}_{self.pairs}_{self.segments}_{self.skip}_{self.step}"
+        return f"nn_narrow_{self.form.lower()}_{self.shape}"
 
     @property
     def line(self) -> str:

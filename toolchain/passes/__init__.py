@@ -35,11 +35,30 @@ def run(
     """The refined graph, which computes the same, and the plan to run it by; `hls` are choices for an FPGA board, `optimize` is
     what kernels and storage are chosen for on others: speed, size or ram."""
     fpga = board.fpga if board is not None else None
-    plan = Plan(optimize=optimize) if fpga is None else Plan(hls=hls or Hls(tool=fpga.tool))
-    for step, _reason in PIPELINE if fpga is None else HLS_PIPELINE:
+    if fpga is not None:
+        return _through(HLS_PIPELINE, graph, Plan(hls=hls or Hls(tool=fpga.tool)), board)
+    refined, plan = _through(PIPELINE, graph, Plan(optimize=optimize), board)
+    return _least_memory(refined, plan, board) if optimize == "ram" else (refined, plan)
+
+
+def _through(pipeline: Pipeline, graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
+    for step, _reason in pipeline:
         graph, plan = step(graph, plan, board)
         check(graph)
     return graph, plan
+
+
+def _least_memory(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
+    """The plan of least memory among those whose kernels need no more than so much while they run, for each such amount; of
+    equals that with the most of them, for the general kernels need nothing and take longer."""
+    best, most = plan, plan.scratch_bytes
+    while most > 0:
+        _, found = _through(PIPELINE, graph, Plan(optimize=plan.optimize, most_scratch=most - 1), board)
+        best = min(best, found, key=lambda p: p.arena_bytes + p.scratch_bytes)
+        if found.scratch_bytes >= most:  # of what is no kernel's, as decoded weights
+            break
+        most = found.scratch_bytes
+    return graph, best
 
 
 __all__ = ["HLS_PIPELINE", "PIPELINE", "Hls", "Plan", "run"]

@@ -32,6 +32,8 @@ def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
         if lo < -(1 << 31) or hi >= 1 << 31:
             continue
         for name, form in forms.choices(op, board.core, plan.optimize):
+            if plan.most_scratch is not None and form.scratch_bytes > plan.most_scratch:
+                continue
             chosen[op.output.name] = name
             scratch = max(scratch, form.scratch_bytes)
             break

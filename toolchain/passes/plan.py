@@ -114,7 +114,8 @@ class Plan:
     """`fused`: values that are never stored. `arena`: byte offset of each tensor there. `alias`: tensors that are another
     name for a graph input, output or state, or for the part of it that begins `within` bytes from its start. `packing`: how a
     constant is stored, one value in one storage type unless said. `kernels`: by an op's output, the kernel that is not the general
-    one. `scratch_bytes`: what the largest of them needs while it runs. `optimize`: what kernels and storage were chosen for. `hls`: how an HLS back end builds it, None for every other
+    one. `scratch_bytes`: what the largest of them needs while it runs. `optimize`: what kernels and storage were chosen for. `most_scratch`: kernels that need more than this were
+    not. `hls`: how an HLS back end builds it, None for every other
     back end. What is proved of `arena_bytes` is no choice, so not in the digest: no offsets for these tensors
     take less than `arena_lower_bound`, the most that is needed at one step, nor less than `arena_proved`, by a search."""
 
@@ -130,6 +131,7 @@ class Plan:
     arena_lower_bound: int = 0
     arena_proved: int = 0
     optimize: str = "speed"
+    most_scratch: int | None = None
 
     def __post_init__(self) -> None:
         if self.optimize not in OPTIMIZE:
@@ -173,6 +175,8 @@ class Plan:
             parts["hls"] = self.hls.parts()
         if self.optimize != "speed":
             parts["optimize"] = self.optimize
+        if self.most_scratch is not None:
+            parts["most_scratch"] = self.most_scratch
         if self.within:
             parts["within"] = dict(self.within)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from toolchain.boards import Board
     from toolchain.project import Project
 
+LEVELS = {"speed": "-O2", "size": "-Os", "ram": "-O2"}  # of the compiler, by what a plan was made for
+
 __all__ = ["Member", "emit", "emit_several", "kernel_files", "model_files"]
 
 
@@ -42,7 +44,7 @@ def emit(graph: Graph, plan: Plan, board: Board) -> Project:
     if board.compiler == "avr":
         files["model.c"] = tables_in_flash(files["model.c"])
     files |= firmware_files(board)
-    commands = compile_commands(board, compiler_placeholder(board), files)
+    commands = compile_commands(board, compiler_placeholder(board), files, optimize=LEVELS[plan.optimize])
     made = dict(sorted(files.items()))
     return Project(
         graph.name, made, commands, product(board), graph.digest(), name, memory=plan.memory(), weights=tables.weights()
@@ -105,6 +107,6 @@ def emit_several(members: Sequence[Member], board: Board) -> Project:
         files = {file: tables_in_flash(text) if file.endswith(".c") else text for file, text in files.items()}
     files |= kernel_files(kernels) | firmware_files(board)
     made = dict(sorted(files.items()))
-    commands = compile_commands(board, compiler_placeholder(board), made)
+    commands = compile_commands(board, compiler_placeholder(board), made, optimize=LEVELS[members[0].plan.optimize])
     title = "_".join(m.name for m in members)
     return Project(title, made, commands, product(board), members[0].graph.digest(), name)

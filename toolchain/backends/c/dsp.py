@@ -38,12 +38,12 @@ def call(op: ops.Mac, rest: Sequence[ops.Op], name: str, y: str, stages: str, c:
     assert layer is not None and layer.fits(max(-q.min, q.max)), op.output.name
     weight = c.tables.array(f"packed_{op.weight.tensor.name}", "int16_t", layer.packed().ravel().tolist())
     starts = start(op, layer.weight.astype(object).sum(axis=(1, 2)), 2 if short else 1)
-    dot(layer.dot, c)
+    made = dot(layer.dot, c)
     function = "nn_dense_dsp" if layer.alone else "nn_conv_dsp"
     return [
         f"{function}({c.at(op.input)}, {weight}, (nn_param){c.tables.param(f'{name}_bias', starts)}, {y},",
         f"    (nn_dsp_shape){shape(op, layer, layer.block, short)},",
-        f"    {stages}, {layer.dot.name}, model_scratch);",
+        f"    {stages}, {made}, model_scratch);",
     ]
 
 
@@ -79,7 +79,7 @@ def _depthwise(
         top=form.top, left=form.left, strip=form.strip, pitch=form.pitch, zero_point=q.zero_point, x_signed=int(q.signed),
         shifts=shifts,
     )  # fmt: skip
-    rows = _rows(form, rest[0]) if shifts and len(rest) == 1 else {}
+    rows = _rows(form, rest[0], c.plan.optimize == "size") if shifts and len(rest) == 1 else {}
     if rows:
         _declare(name, rows, c)
     return [
@@ -89,10 +89,12 @@ def _depthwise(
     ]
 
 
-def _rows(form: packed.Windows, first: ops.Op) -> dict[int, packed.Rows]:
+def _rows(form: packed.Windows, first: ops.Op, small: bool) -> dict[int, packed.Rows]:
     """By shift, the functions of nn_dsp.S that do it all; empty where one of them cannot."""
     assert isinstance(first, ops.Requantize)
-    found = {shift - 31: packed.Rows(form, shift - 31, first.output_offset) for shift in sorted(set(first.shift))}
+    found = {
+        shift - 31: packed.Rows(form, shift - 31, first.output_offset, small) for shift in sorted(set(first.shift))
+    }
     whole = first.clamp == (-128, 127) and ctype(first.output.qtype) == "int8_t"
     return found if whole and all(made.reaches for made in found.values()) else {}
 
@@ -104,12 +106,14 @@ def _shifts(first: ops.Op) -> int:
     return sum(1 << n for n in found) if max(found) <= MOST_SHIFT else 0
 
 
-def dot(dot: packed.Dot, c: Context) -> None:
-    """Have this inner loop in model_dsp.S."""
+def dot(dot: packed.Dot, c: Context) -> str:
+    """Have this inner loop in model_dsp.S, or one of less code where that is wanted; its name."""
+    dot = dot.small() if c.plan.optimize == "size" else dot
     of, positions = (4, 2) if dot.form == "4X2" else (8, 1)
     numbers = (of, positions, dot.pairs, dot.segments, dot.skip, dot.step)
     c.declare(dot.name, f"NN_DSP_DOT({dot.name}, {', '.join(map(str, numbers))})")
     c.assemble(packed.NAME, dot.line)
+    return dot.name
 
 
 def _declare(name: str, rows: Mapping[int, packed.Rows], c: Context) -> None:

@@ -42,7 +42,8 @@ def call(op: ops.Mac, rest: Sequence[ops.Op], name: str, y: str, stages: str, c:
     if form.bits == 1:
         how |= {"run": layer.run, "low": low, "step": high - low, "shared": int(form.shared)}
     shape = f"(nn_dsp_shape){dsp.shape(op, layer, form.block, short)}, (nn_narrow_form){fields(**how)}"
-    made = (form.lookups,) if form.bits == 1 else form.dots
+    dots = tuple(dot.small() for dot in form.dots) if c.plan.optimize == "size" and form.bits > 1 else form.dots
+    made = (form.lookups,) if form.bits == 1 else dots
     for function in made:
         c.declare(function.name, function.declared)
         c.assemble(narrow.NAME, function.line)

@@ -33,12 +33,12 @@ def call(op: ops.Mac, rest: Sequence[ops.Op], name: str, y: str, stages: str, c:
     form = streams.form_of(op, c.plan.packing[op.weight.tensor.name])
     data, how = stored.form(op, form, c)
     starts = dsp.start(op, layer.weight.astype(object).sum(axis=(1, 2)), 2 if short else 1)
-    dsp.dot(layer.dot, c)
+    dot = dsp.dot(layer.dot, c)
     block = streams.words(layer.scratch_bytes) // 2
     row = block + streams.words(2 * layer.block) // 2
     return [
         f"nn_conv_stored_dsp({c.at(op.input)}, {data}, (nn_param){c.tables.param(f'{name}_bias', starts)}, {y},",
         f"    (nn_dsp_shape){dsp.shape(op, layer, layer.block, short)},",
-        f"    {stages}, {how}, {layer.dot.name},",
+        f"    {stages}, {how}, {dot},",
         f"    model_scratch, model_scratch + {block}, model_scratch + {row});",
     ]
