@@ -227,7 +227,7 @@ def test_outputs_lie_over_their_inputs_as_near_as_forms_say(native: bool, monkey
 KNOWN = {"gcc": "arm-none-eabi-gcc 12", "clang": "zig cc 0.17"}  # whose figures these are
 MOST = {
     "gcc": {"conv": 0.143, "pw": 0.197, "fc": 0.142, "dw1": 1.118, "dw2": 1.460},
-    "clang": {"conv": 0.137, "pw": 0.178, "fc": 0.142, "dw1": 1.06, "dw2": 1.46},
+    "clang": {"conv": 0.137, "pw": 0.178, "fc": 0.142, "dw1": 1.043, "dw2": 1.414},
 }  # instructions for a product
 
 

@@ -129,8 +129,6 @@ NN_INLINE void nn_helium_columns(nn_s8 *to, const nn_s8 *x, int32_t n, int32_t c
             }
         }
         to += s.k_h * s.in_c;
-        /* no scattering stores: clang (zig 0.17.1) makes code without an end of a loop over rows around them */
-        __asm__ volatile("" ::: "memory");
     }
 }
 
