@@ -13,7 +13,8 @@ from tests.graphs import inputs_for
 from tests.hls import joined, split
 from tests.native import run_native
 from tests.test_dsp import STEP, forced, known, layer, requantized
-from toolchain import flow, passes, reference, tools
+from tests.test_overlap import case, products, windows
+from toolchain import flow, overlap, passes, reference, tools
 from toolchain.errors import MissingToolError
 from toolchain.forms import helium
 from toolchain.ir import Graph, QType
@@ -202,6 +203,25 @@ def test_an_altered_bit_of_a_weight_is_seen(kind: str, at: int, monkeypatch: pyt
 
     monkeypatch.setattr(form, "packed", altered)
     assert not measured(graph, samples, monkeypatch).bit_exact
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_outputs_lie_over_their_inputs_as_near_as_forms_say(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = case([windows, products], 40, 5, board=BOARD)
+    assert set(given.plan.kernels.values()) == {"helium"}
+    assert len(given.plan.kernels) == 40
+    found = [overlap.exact(step, given.plan.kernels) for step in given.steps[::2]]
+    assert None in found and 0 in found and max(d for d in found if d is not None) > 0
+    overlap.check(given.graph, given.plan)
+    samples = inputs_for(given.graph, 12, 5)
+    if not native:
+        result = measured(given.graph, samples, monkeypatch, None, (given.graph, given.plan))
+        assert result.bit_exact, result.first_difference
+        return
+    expected, _ = reference.simulate(given.graph, samples)
+    got = run_native(given.graph, samples, plan=given.plan, sanitize=True)
+    for name, value in expected.items():
+        assert_array_equal(got[name], value, err_msg=name)
 
 
 KNOWN = {"gcc": "arm-none-eabi-gcc 12", "clang": "zig cc 0.17"}  # whose figures these are

@@ -22,7 +22,7 @@ MODELS = Path(__file__).with_name("models") / "mlperf_tiny"
 NAMES = {"ad01_int8": (640,), "kws_ref_model": (49, 10, 1), "pretrainedResnet_quant": (32, 32, 3)}
 MACS = {"ad01_int8": 264_192, "kws_ref_model": 2_656_768, "pretrainedResnet_quant": 12_501_632}
 COUNT = 12
-MOST_ON_M55 = {"ad01_int8": 0.161, "kws_ref_model": 0.292, "pretrainedResnet_quant": 0.170}  # by clang
+MOST_ON_M55 = {"ad01_int8": 0.161, "kws_ref_model": 0.292, "pretrainedResnet_quant": 0.175}  # by clang
 MOST_PER_MAC = {"ad01_int8": 1.168, "kws_ref_model": 1.273, "pretrainedResnet_quant": 1.051}
 MOST_CYCLES_PER_MAC = {"ad01_int8": 1.470, "kws_ref_model": 1.619, "pretrainedResnet_quant": 1.269}  # modelled
 

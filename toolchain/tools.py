@@ -164,7 +164,14 @@ CORES: dict[str, _Core] = {
     "cortex-m55": _Core(
         "arm",
         ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"),
-        ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m55+mve+mve_fp"),
+        # without its own gathers and scatters: zig 0.17.1 makes loops without an end around them (seen in nn_helium.h, at -O1 too)
+        (
+            "-target",
+            "thumb-freestanding-eabihf",
+            "-mcpu=cortex_m55+mve+mve_fp",
+            "-mllvm",
+            "-enable-arm-maskedgatscat=false",
+        ),
         prefers="clang",
     ),
     # mcycle needs Zicsr. GCC 12 finds no libgcc for -march=rv32imac_zicsr and links the one of rv64; the older

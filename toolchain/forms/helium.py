@@ -6,8 +6,9 @@ the only bound. firmware_templates/c/kernels/nn_helium.S says how registers are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from toolchain.ir.types import Ints
 NAME = "helium"
 CORES: tuple[str, ...] = ("cortex-m55",)
 LANES = 16
+Runs = Sequence[tuple[int | None, int]]  # as toolchain/forms/__init__.py has it
 POSITIONS = 16  # of a row without a window beside it, made of one filling of the columns
 MOST_CHANNELS = {4: 84, 1: 128}  # of one call, by positions: what STRD reaches; what is little memory
 MOST_INSTRUCTIONS = 600  # of products in a straight line: 2.4 kilobytes of code
@@ -108,6 +110,18 @@ class Geometry:
         """Elements of x from a row to the next, and from a column."""
         return (channels, self.in_h * channels) if self.swapped else (self.in_w * channels, channels)
 
+    def low(self, oh: int, ow: int, channels: int) -> int | None:
+        """The lowest element of x that windows of a row from this position on read; None where all is padding."""
+        row, end = max(oh * self.stride_h - self.top, 0), min(oh * self.stride_h - self.top + self.k_h, self.in_h)
+        column = max(ow * self.stride_w - self.left, 0)
+        by_row, by_column = self.steps(channels)
+        return row * by_row + column * by_column if row < end and column < self.in_w else None
+
+    def end(self, oh: int, ow: int, channels: int) -> int:
+        """Behind the last element of the output that the positions of a row before this one have."""
+        by_row, by_column = self.steps_of_output(channels)
+        return oh * by_row + (ow - 1) * by_column + channels
+
     def steps_of_output(self, channels: int) -> tuple[int, int]:
         return (channels, self.out_h * channels) if self.swapped else (self.out_w * channels, channels)
 
@@ -173,28 +187,19 @@ class Layer:
         outputs = self.at.out_h * self.at.out_w * self.rows
         return calls * sum(map(self.dot.instructions, parts)) + copies + REQUANTIZE * outputs
 
-    def order(self) -> list[tuple[int | None, int]] | None:
-        """Each filling of the columns reads all that it needs before its outputs are written; where nothing is copied, each call does.
-        Not known of rows that are the image's columns, whose outputs do not follow one another."""
-        at, row, positions = self.at, self.dot.row, self.dot.positions
-        if (
-            at.swapped
-            or (self.direct and self.rows > row and not self.alone)
-            or (self.tile < at.out_w and at.out_h > 1)
-        ):
-            return None
-        if self.alone:  # fours of channels are written after each call, which reads x again
-            return [(0, min(c + row, self.rows)) for c in range(0, self.rows, row)]
-        found: list[tuple[int | None, int]] = []
-        for oh in range(at.out_h):
-            top, end = max(oh * at.stride_h - at.top, 0), min(oh * at.stride_h - at.top + at.k_h, at.in_h)
-            for first in range(0, at.out_w, positions if self.direct else self.tile):
-                last = min(first + (positions if self.direct else self.tile), at.out_w)
-                first = min(first, max(last - positions, 0)) if self.direct else first
-                column = max(first * at.stride_w - at.left, 0)
-                low = (top * at.in_w + column) * self.in_c if top < end and column < at.in_w else None
-                found.append((low, (oh * at.out_w + last) * self.rows))
-        return found
+    def order(self) -> Runs:
+        """Each filling of the columns reads all that it needs before its outputs are written; where nothing is copied, each call does,
+        and reads x again for further channels."""
+        if self.alone:
+            return [(0, min(c + self.dot.row, self.rows)) for c in range(0, self.rows, self.dot.row)]
+        tile = 4 if self.direct else self.tile
+        parts = range(0, self.rows, self.dot.row) if self.direct else (0,)
+        calls = [(oh, first) for oh in range(self.at.out_h) for _ in parts for first in range(0, self.at.out_w, tile)]
+        return _ends(
+            (self.at.low(oh, min(first, max(self.at.out_w - tile, 0)) if self.direct else first, self.in_c),
+             self.at.end(oh, min(first + tile, self.at.out_w), self.rows))
+            for oh, first in calls
+        )  # fmt: skip
 
     def in_place(self) -> int | None:
         return None
@@ -286,11 +291,24 @@ class Windows:
         outputs = self.at.out_h * self.at.out_w * self.channels
         return slices * self.at.calls * self.gather.instructions(width) + copies + REQUANTIZE * outputs
 
-    def order(self) -> list[tuple[int | None, int]] | None:
-        return None
+    def _rows(self) -> list[tuple[int | None, int]]:
+        return [
+            (self.at.low(oh, 0, self.channels), self.at.end(oh, self.at.out_w, self.channels))
+            for oh in range(self.at.out_h)
+        ]
+
+    def order(self) -> Runs:
+        """One run for a row of the channels that lie side by side: the next of them are read after these were written."""
+        assert self.gather is not None
+        return _ends(run for _ in range(0, self.channels, self.gather.width) for run in self._rows())
 
     def in_place(self) -> int | None:
-        return None
+        """Where each channel lies over itself, channels write over what they alone have read, once the rows are apart that two rows of
+        the output read."""
+        if self.at.swapped:
+            return None
+        apart = [end - low for (_, end), (low, _) in pairwise(self._rows()) if low is not None]
+        return -(-max(*apart, 0, 0) // self.channels) * self.channels
 
     def packed(self) -> Ints:
         """[channels, 16], an even number of channels: taps by columns; 0 behind the last."""
@@ -338,6 +356,14 @@ def form_of(op: ops.Mac) -> Layer | Windows | None:
 def _two(values: Sequence[int], other: int) -> tuple[int, int]:
     """Of one dimension or two, as two: one is two with a height of 1."""
     return (values[0], values[1]) if len(values) > 1 else (other, values[0])
+
+
+def _ends(runs: Iterable[tuple[int | None, int]]) -> Runs:
+    """Runs with where all that was written up to each of them ends."""
+    found: list[tuple[int | None, int]] = []
+    for low, end in runs:
+        found.append((low, max(end, found[-1][1]) if found else end))
+    return found
 
 
 def _sixteens(size: int) -> int:
