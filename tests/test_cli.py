@@ -20,7 +20,7 @@ import toolchain
 from toolchain import boards, cli, flow, report, tools
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = ("inspect", "simulate", "verify", "estimate", "emit", "build", "measure", "boards", "doctor", "demo")
+VERBS = ("inspect", "simulate", "verify", "stream", "estimate", "emit", "build", "measure", "boards", "doctor", "demo")
 GRAPH = """bitwright graph 1
 graph small
 input %x: u8 [4] scale 1/16

@@ -124,7 +124,7 @@ def test_unknown_names_are_refused(plant: Plant) -> None:
         tools.compiler("arm", "cortex-m4")
     assert str(error.value) == (
         "core 'cortex-m4': is none of host, cortex-m0, cortex-m0plus, cortex-m3, cortex-m4f, cortex-m7, cortex-m33, "
-        "cortex-m55, rv32imac; did you mean 'cortex-m4f'?"
+        "cortex-m55, rv32imac, rv32imc, atmega328p; did you mean 'cortex-m4f'?"
     )
     with pytest.raises(ToolchainError) as error:
         tools.compiler("riscv", "cortex-m3")
@@ -220,7 +220,7 @@ SECTIONS
     .bss (NOLOAD) : { *(.bss*) *(.sbss*) *(COMMON) } > RAM
 }
 """
-E_FLAGS_RVC, EM_ARM, EM_RISCV = 1, 40, 243
+E_FLAGS_RVC, EM_ARM, EM_AVR, EM_RISCV = 1, 40, 83, 243
 
 
 @pytest.mark.parametrize("family", ["gcc", "clang"])
@@ -244,7 +244,7 @@ def test_every_core_compiles_and_links(tmp_path: Path, core: str, family: tools.
     header = image.read_bytes()[:52]
     assert header[:5] == b"\x7fELF\x01"  # 32 bits
     assert 0x8000000 <= int.from_bytes(header[24:28], "little") < 0x8010000  # entry
-    assert int.from_bytes(header[18:20], "little") == {"arm": EM_ARM, "riscv": EM_RISCV}[kind]
+    assert int.from_bytes(header[18:20], "little") == {"arm": EM_ARM, "avr": EM_AVR, "riscv": EM_RISCV}[kind]
     if kind == "riscv":
         assert int.from_bytes(header[36:40], "little") == E_FLAGS_RVC  # compressed, and the float ABI is soft
 

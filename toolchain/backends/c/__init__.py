@@ -101,6 +101,8 @@ def emit_several(members: Sequence[Member], board: Board) -> Project:
     name = image_board(board).name
     files, tables, kernels = files_of(members, name)
     check_several(members, tables, board)
+    if board.compiler == "avr":
+        files = {file: tables_in_flash(text) if file.endswith(".c") else text for file, text in files.items()}
     files |= kernel_files(kernels) | firmware_files(board)
     made = dict(sorted(files.items()))
     commands = compile_commands(board, compiler_placeholder(board), made)
