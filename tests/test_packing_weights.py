@@ -71,6 +71,7 @@ def turn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(storage.stored, "smallest", chosen)
     monkeypatch.setattr(storage, "DECODER", -1e9)
+    monkeypatch.setattr(storage, "LEAST", -1e-9)
     monkeypatch.setattr(forms, "GENERAL", 1e9)
     return taken
 
@@ -182,6 +183,8 @@ def test_an_altered_bit_is_seen(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
     graph = dense(weights(kind, np.random.default_rng(5), (24, 40)))
     samples = inputs_for(graph, 12, 0)
     expected, _ = reference.simulate(graph, samples)
+    monkeypatch.setattr(storage, "DECODER", -1e9)
+    monkeypatch.setattr(storage, "LEAST", -1e-9)
     plan = passes.run(graph, boards.load("unicorn_m4"), optimize="size")
     assert dict(plan[1].kernels) == {"acc": "stored"}
     monkeypatch.setattr(passes, "run", lambda *_: plan)
@@ -213,6 +216,15 @@ def test_for_speed_nothing_is_stored_so_while_flash_holds_it(monkeypatch: pytest
     assert [dict(p.packing) for p in plan] == [{}, {"large": "5-bit"}, {"large": "5-bit", "small": "5-bit"}]
     assert plan[1].scratch_bytes == 64
     assert dict(passes.run(graph, board, optimize="size")[1].packing) == {"large": "5-bit", "small": "5-bit"}
+
+
+def test_for_size_what_saves_little_stays_as_it_is() -> None:
+    """A twelfth of the weights is 0: a bitmap would save nothing; a quarter is: one would save an eighth, and no more."""
+    rng = np.random.default_rng(0)
+    values = rng.choice([*range(-127, 0), *range(1, 128)], (128, 256))
+    for zeros, kernels in ((12, "dsp"), (4.5, "dsp"), (3, "stored")):
+        graph = dense(values * (rng.random(values.shape) > 1 / zeros))
+        assert dict(passes.run(graph, boards.load("unicorn_m4"), optimize="size")[1].kernels) == {"acc": kernels}
 
 
 def test_for_size_the_smaller_of_kernel_and_stream_is_taken() -> None:

@@ -144,7 +144,13 @@ def test_the_graph_is_checked_after_each_pass(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_every_pass_says_why_it_stands_where_it_does() -> None:
-    assert [step.__module__.rpartition(".")[2] for step, _ in PIPELINE] == ["dead", "kernels", "fusion", "arena"]
+    assert [step.__module__.rpartition(".")[2] for step, _ in PIPELINE] == [
+        "dead",
+        "kernels",
+        "storage",
+        "fusion",
+        "arena",
+    ]
     assert all(reason for _, reason in PIPELINE)
 
 

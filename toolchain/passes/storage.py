@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from toolchain.boards import Board
 
 DECODER = 256  # bytes of code that a function's decoder takes, roughly: what storage must save to be worth it
-CODE = (
-    20 * 1024
-)  # bytes of flash that firmware and kernels take, roughly: the digits CNN's image is 10 KiB, MLPerf Tiny's are below 20
+LEAST = 8  # of weights it must save one byte in so many, or it is not worth its instructions
+# Bytes of flash that firmware and kernels take, roughly: the digits CNN's whole image is 10 KiB, unrolled loops add some.
+CODE = 20 * 1024
 TABLES = 12  # bytes of bias, multiplier and shift for each channel
 
 
@@ -40,8 +40,10 @@ def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
     saved = []
     for op in macs:
         form = None if special(op) or users[op.weight.tensor.name] > 1 else stored.smallest(op)
-        if form is not None and now[op.output.name] - form.weight_bytes > DECODER:
-            saved.append((now[op.output.name] - form.weight_bytes, op, form))
+        size = now[op.output.name]
+        least = max(DECODER, size / LEAST) if plan.optimize == "size" else DECODER
+        if form is not None and size - form.weight_bytes > least:
+            saved.append((size - form.weight_bytes, op, form))
     kernels, packing = dict(plan.kernels), dict(plan.packing)
     for gain, op, form in sorted(saved, key=lambda each: -each[0]):
         if plan.optimize != "size" and over <= 0:
