@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from toolchain.ir import ops
 
-from . import dsp, helium
+from . import dsp, helium, scalar
 
 if TYPE_CHECKING:
     from .calls import Context
@@ -29,7 +29,7 @@ class Family(Protocol):
         """The statements that compute the op; `rest` are the ops that `stages` do, `y` is where the result lies."""
 
 
-FAMILIES: dict[str, Family] = {"dsp": dsp, "helium": helium}
+FAMILIES: dict[str, Family] = {"dsp": dsp, "helium": helium, "scalar": scalar}
 
 
 def assembly(lines: Mapping[str, dict[str, None]], banner: str) -> dict[str, str]:

@@ -1,0 +1,220 @@
+"""Kernels for cores that multiply 32 bits and no less: two values in a word against the reference, their runs, and what they cost."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from tests.graphs import inputs_for
+from tests.hls import joined, split
+from tests.native import run_native
+from tests.test_dsp import forced, known, layer
+from toolchain import boards, flow, passes, reference
+from toolchain.errors import MissingToolError
+from toolchain.forms import scalar
+from toolchain.ir import Graph, QType, ops
+from toolchain.ir.builder import GraphBuilder
+from toolchain.measurement import Measurement
+
+BOARDS = ("qemu_virt_rv32", "unicorn_m0plus", "qemu_mps2_an385")
+STEP = Fraction(1, 16)
+
+
+def measured(graph: Graph, board: str, samples: dict[str, np.ndarray]) -> Measurement:
+    try:
+        return flow.measure(graph, board, samples, runs=1)
+    except MissingToolError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("first", range(0, 48, 24))
+def test_random_layers_equal_simulate(board: str, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [layer(seed) for seed in range(first, first + 24)]
+    graph = joined(parts)
+    samples = split([inputs_for(part, 12, first) for part in parts])
+    plan = forced(graph, board, monkeypatch)
+    depthwise = sum(isinstance(op, ops.DepthwiseConv2D) for op in graph.ops)
+    assert len(plan[1].kernels) >= 24 - depthwise
+    monkeypatch.setattr(flow, "_plan", lambda *_: plan)
+    found = measured(graph, board, samples)
+    assert found.bit_exact, found.first_difference
+
+
+def test_the_portable_form_stays_within_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same model.c on this machine, under sanitizers: what is read and written of words and runs, and every number."""
+    parts = [layer(seed) for seed in range(24, 48)]
+    graph = joined(parts)
+    plan = forced(graph, "qemu_virt_rv32", monkeypatch)
+    samples = split([inputs_for(part, 12, 24) for part in parts])
+    expected, _ = reference.simulate(graph, samples)
+    monkeypatch.setattr(passes, "run", lambda *_: plan)
+    got = run_native(graph, samples, sanitize=True)
+    for name, value in expected.items():
+        assert_array_equal(got[name], value, err_msg=name)
+
+
+def word_sums(w: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[int, int]:
+    """Both sums of one run, as the cores make them."""
+    t = (32768 + int(w @ (low + 65536 * high)) + (1 << 31)) % (1 << 32) - (1 << 31)
+    h = t >> 16
+    return (t - (h << 16) + (1 << 31)) % (1 << 32) - (1 << 31) - 32768, h
+
+
+@pytest.mark.parametrize(("bits", "signed"), [(8, True), (8, False), (4, False), (2, True)])
+def test_runs_are_as_long_as_the_arithmetic_holds(bits: int, signed: bool) -> None:
+    """At the extremes of every run both sums are exact; with one tap more, some input would break one of them."""
+    rng = np.random.default_rng(bits)
+    q = QType(bits, signed, STEP)
+    less = 128 if scalar.flips(q) else 0
+    low, high = q.min - less, q.max - less
+    w = rng.integers(-128, 128, 200)
+    lengths, at = scalar.runs(w[None], low, high), 0
+    assert sum(lengths) == 200
+    for n in lengths:
+        for taps, holds in ((w[at : at + n], True), (w[at : at + n + 1], False)):
+            most, least = np.where(taps > 0, high, low), np.where(taps > 0, low, high)
+            exact = all(
+                word_sums(taps, a, b) == (int(taps @ a), int(taps @ b)) for a in (most, least) for b in (most, least)
+            )
+            if holds:
+                assert exact
+            elif n < scalar.TAPS[-1] and at + n < 200:
+                assert not exact
+        at += n
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_the_largest_weights_with_the_largest_inputs(board: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every sum of a run at its bound or one tap below it, in both halves of a word and with every sign."""
+    b = GraphBuilder("corners")
+    q = QType(8, True, STEP)
+    x = b.input("x", (4, 8, 6), q)
+    w = np.where(np.arange(5)[:, None, None, None] % 2, -128, 127) * np.ones((5, 3, 3, 6), np.int64)
+    w[2], w[3] = (
+        np.where(np.arange(54).reshape(3, 3, 6) % 2, -128, 127),
+        np.where(np.arange(54).reshape(3, 3, 6) % 3, 85, -86),
+    )
+    b.output(b.conv2d(x, b.const("w", w), None, "acc", (1, 1), (1, 1), ((1, 1), (1, 1))))
+    flat = b.input("flat", (90,), q)
+    b.output(
+        b.dense(
+            flat,
+            b.const("v", np.repeat(np.array([127, -128, 127, 1, -128, 64, -64, 127, 3]), 90).reshape(9, 90)),
+            None,
+            "sums",
+        )
+    )
+    graph = b.graph()
+    plan = forced(graph, board, monkeypatch)
+    assert set(plan[1].kernels.values()) == {"scalar"}
+    monkeypatch.setattr(flow, "_plan", lambda *_: plan)
+    samples = {}
+    for tensor in graph.inputs:
+        n = tensor.size
+        every = [
+            np.full(n, -128),
+            np.full(n, 127),
+            np.where(np.arange(n) % 2, 127, -128),
+            np.where(np.arange(n) % 12 < 6, 127, -128),
+        ]
+        samples[tensor.name] = np.stack(every).reshape(4, *tensor.shape)
+    found = measured(graph, board, samples)
+    assert found.bit_exact, found.first_difference
+
+
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize(("bits", "most"), [(9, 100), (8, 200)])
+def test_where_values_are_wider_than_a_byte_the_general_kernel_is_used_and_right(
+    board: str, bits: int, most: int
+) -> None:
+    """Inputs of 9 bits, or weights of 9."""
+    b = GraphBuilder("beyond")
+    x = b.input("x", (6, 8, 4), QType(bits, True, STEP))
+    w = np.random.default_rng(0).integers(-most, most + 1, (4, 3, 3, 4))
+    w[0, 0, 0, 0] = most
+    b.output(b.conv2d(x, b.const("w", w), None, "acc", (1, 1), (1, 1), ((1, 1), (1, 1))))
+    graph = b.graph()
+    _, plan = passes.run(graph, boards.load(board))
+    assert dict(plan.kernels) == {}
+    assert measured(graph, board, inputs_for(graph, 4, 0)).bit_exact
+
+
+@pytest.mark.parametrize("other", ["groups", "dilation"])
+def test_groups_and_dilation_are_left_to_the_general_kernel(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    b = GraphBuilder(other)
+    x = b.input("x", (6, 8, 4), QType(8, True, STEP))
+    groups, dilation = (2, 1) if other == "groups" else (1, 2)
+    w = np.random.default_rng(0).integers(-99, 100, (4, 3, 3, 4 // groups))
+    pads = ((dilation, dilation), (dilation, dilation))
+    b.output(b.conv2d(x, b.const("w", w), None, "acc", (1, 1), (dilation, dilation), pads, groups))
+    graph = b.graph()
+    assert dict(forced(graph, "qemu_virt_rv32", monkeypatch)[1].kernels) == {}
+
+
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("kind", ["dense", "conv"])
+def test_an_altered_bit_of_a_weight_is_seen(board: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    b = GraphBuilder("bits")
+    q = QType(8, True, STEP)
+    if kind == "dense":
+        b.output(b.dense(b.input("x", (16,), q), b.const("w", np.arange(-64, 64).reshape(8, 16)), None, "acc"))
+    else:
+        w = b.const("w", np.arange(-72, 72).reshape(8, 3, 3, 2))
+        b.output(b.conv2d(b.input("x", (4, 8, 2), q), w, None, "acc", (1, 1), (1, 1), ((1, 1), (1, 1))))
+    graph = b.graph()
+    samples = inputs_for(graph, 12, 0)
+    plan = forced(graph, board, monkeypatch)
+    assert dict(plan[1].kernels) == {"acc": "scalar"}
+    monkeypatch.setattr(flow, "_plan", lambda *_: plan)
+    assert measured(graph, board, samples).bit_exact
+    whole = scalar.form_of
+
+    def altered(op: ops.Mac) -> scalar.Layer | None:
+        made = whole(op)
+        assert made is not None
+        weight = made.weight.copy()
+        weight.flat[37] ^= 1
+        object.__setattr__(made, "weight", weight)
+        return made
+
+    monkeypatch.setattr(scalar, "form_of", altered)
+    assert not measured(graph, board, samples).bit_exact
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_a_run_that_is_too_long_is_seen(short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound is not idle: with runs of one tap more than it allows, corner inputs give other sums."""
+    b = GraphBuilder("long")
+    x = b.input("x", (64,), QType(8, True, STEP))
+    b.output(b.dense(x, b.const("w", np.full((8, 64), 127)), None, "acc"))
+    graph = b.graph()
+    monkeypatch.setattr(scalar, "runs", lambda *_: [2] * 32 if short else [4] * 16)
+    plan = forced(graph, "qemu_virt_rv32", monkeypatch)
+    monkeypatch.setattr(flow, "_plan", lambda *_: plan)
+    samples: dict[str, Any] = {"x": np.full((1, 64), 127)}
+    assert measured(graph, "qemu_virt_rv32", samples).bit_exact is bool(short)
+
+
+# what they cost: instructions counted by the emulator, of whole inferences with one layer, TFLM's rounding by channel
+
+MOST = {
+    "qemu_virt_rv32": {"conv": 2.36, "pw": 2.71, "fc": 2.24},
+    "unicorn_m0plus": {"conv": 2.78, "pw": 3.66, "fc": 2.39},
+    "qemu_mps2_an385": {"conv": 1.46, "pw": 1.78, "fc": 1.37},
+}
+
+
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("kind", ["conv", "pw", "fc"])
+def test_instructions_for_a_product(board: str, kind: str) -> None:
+    graph = known(kind)
+    found = measured(graph, board, inputs_for(graph, 4, 1))
+    assert found.bit_exact, found.first_difference
+    if any("gcc 12" in f"{tool} {version}" for tool, version in found.versions.items()):
+        assert found.count_per_mac is not None
+        assert found.count_per_mac <= MOST[board][kind]

@@ -1,0 +1,168 @@
+"""Two values in one word, for cores that multiply 32 bits and no less: the form, its runs and their bound, its model of instructions.
+
+Rule: no run of taps is longer than its bound allows for these very weights and inputs; firmware_templates/c/kernels/nn_scalar.S
+says why that suffices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from toolchain.ir import QType, ops
+from toolchain.ir.types import Ints
+
+NAME = "scalar"
+CORES: tuple[str, ...] = ("rv32imac", "cortex-m0", "cortex-m0plus", "cortex-m3")
+LOWEST, HIGHEST = -(1 << 15), (1 << 15) - 1  # of the sum of a run
+TAPS = (8, 16, 24, 32)  # in a straight line: the functions there may be
+MOST_SCRATCH = 12_288  # bytes of a tile, where more columns would only save what two tiles share
+LANES = 8
+# Instructions on RV32: of a call, a row of the window, a run, a tap, a word that is filled. A Cortex-M0 needs more, but there the general
+# kernels take twice as many.
+CALL, ROW, RUN, TAP, PUT = 50, 6, 26, 13, 6
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A dense layer or a convolution as nn_scalar.h takes it: two dimensions, one group."""
+
+    weight: Ints  # [rows, rows of the window, taps]
+    low: int  # the smallest and the largest value of x, as it is multiplied
+    high: int
+    in_h: int
+    in_w: int
+    in_c: int
+    out_h: int
+    out_w: int
+    k_h: int
+    k_w: int
+    stride_h: int
+    stride_w: int
+    top: int
+    left: int
+
+    @property
+    def rows(self) -> int:
+        return int(self.weight.shape[0])
+
+    @property
+    def taps(self) -> int:
+        return int(self.weight.shape[2])
+
+    @property
+    def alone(self) -> bool:
+        """One position: eight rows of weights at once."""
+        return self.out_h == 1 and self.out_w == 1 and self.k_h == 1 and self.taps == self.in_w * self.in_c
+
+    @property
+    def lanes(self) -> tuple[int, int, int]:
+        """(parts of a row, rows of a part, columns of a part): as few tiles as there may be, and then the widest."""
+        found = []
+        for wide in (8, 4, 2, 1):
+            part_h, part_w = -(-self.out_h // (LANES // wide)), -(-self.out_w // wide)
+            found.append((part_h * part_w, part_w, wide, part_h))
+        _, part_w, wide, part_h = min(found)
+        return wide, part_h, part_w
+
+    @property
+    def tile(self) -> int:
+        """Columns of a part that are made of one filling."""
+        _, _, part_w = self.lanes
+        if self.k_h == self.k_w == 1:
+            return 1  # two columns share nothing
+        return max((t for t in range(1, part_w + 1) if self._bytes(t) <= MOST_SCRATCH), default=1)
+
+    def _bytes(self, tile: int) -> int:
+        return 16 * self.k_h * ((tile - 1) * self.stride_w + self.k_w) * self.in_c
+
+    @property
+    def scratch_bytes(self) -> int:
+        return self.in_c if self.alone else self._bytes(self.tile)
+
+    @property
+    def blocks(self) -> tuple[Ints, ...]:
+        """The rows of weights whose taps run together: eight where there is one position, else one."""
+        step = LANES if self.alone else 1
+        return tuple(self.weight[k : k + step] for k in range(0, self.rows, step))
+
+    def runs(self) -> list[list[list[int]]]:
+        """The lengths of the runs of each block and row of the window."""
+        return [[runs(block[:, k], self.low, self.high) for k in range(self.weight.shape[1])] for block in self.blocks]
+
+    @property
+    def instructions(self) -> float:
+        """Of the inner loops and of filling words."""
+        found = self.runs()
+        every: float = sum(CALL + sum(ROW + RUN * len(row) for row in block) for block in found)
+        every += TAP * len(found) * int(self.weight[0].size)
+        if self.alone:
+            return every
+        _, part_h, part_w = self.lanes
+        filled = -(-part_w // self.tile) * (self.scratch_bytes // 4) * part_h / max(self.k_h // self.stride_h, 1)
+        return every * part_h * part_w + PUT * filled
+
+    def packed(self) -> Ints:
+        """Where there is one position: [blocks, taps, 4] words of rows j and j + 4 of a block."""
+        whole = np.zeros((-(-self.rows // LANES) * LANES, self.taps), np.int64)
+        whole[: self.rows] = self.weight[:, 0]
+        eight = whole.reshape(-1, 2, 4, self.taps)
+        words: Ints = (eight[:, 0] + 65536 * eight[:, 1]).transpose(0, 2, 1)
+        return words
+
+
+def runs(rows: Ints, low: int, high: int) -> list[int]:
+    """The fewest runs of taps, the first the longest, such that each row's sum over a run stays within a half of a word."""
+    least, most = np.minimum(rows * low, rows * high), np.maximum(rows * low, rows * high)
+    least, most = np.minimum(least, 0), np.maximum(most, 0)
+    found, n = [], 0
+    below, above = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
+    for a, b in zip(least.T, most.T, strict=True):
+        if n == TAPS[-1] or (below + a).min() < LOWEST or (above + b).max() > HIGHEST:
+            assert n, "one tap always fits: |x| and |w| are at most 128"
+            found.append(n)
+            n, below, above = 0, np.zeros_like(below), np.zeros_like(above)
+        n, below, above = n + 1, below + a, above + b
+    return [*found, n]
+
+
+def taps(lengths: Iterable[int]) -> int:
+    """The shortest straight line that has the longest run."""
+    longest = max(lengths)
+    return next(n for n in TAPS if n >= longest)
+
+
+def flips(q: QType) -> bool:
+    """Whether x is taken 128 lower, so that it is a signed byte."""
+    return q.max > 127
+
+
+def form_of(op: ops.Mac) -> Layer | None:
+    """The op in this form, or None where it has none: groups, dilation, wide inputs or weights."""
+    q, w = op.input.qtype, op.weight.array
+    if isinstance(op, ops.DepthwiseConv2D) or q.bits > 8 or int(w.min()) < -128 or int(w.max()) > 127:
+        return None
+    less = 128 if flips(q) else 0
+    low, high, x = q.min - less, q.max - less, op.input
+    if isinstance(op, ops.Dense):
+        return Layer(
+            w[:, None, :], low, high, 1, x.size // x.channels, x.channels, 1, x.size // x.channels, 1, 1, 1, 1, 0, 0
+        )
+    if op.groups != 1 or any(d != 1 for d in op.dilation):
+        return None
+    in_h, in_w = _two(x.shape[:-1], 1)
+    out_h, out_w = _two(op.output.shape[:-1], 1)
+    k_h, k_w = _two(w.shape[1:-1], 1)
+    stride_h, stride_w = _two(op.strides, 1)
+    top, left = _two([before for before, _ in op.padding], 0)
+    weight = w.reshape(w.shape[0], k_h, k_w * x.channels)
+    if k_h == k_w == stride_h == stride_w == 1 and not any(v for pad in op.padding for v in pad):
+        in_h, in_w, out_h, out_w = 1, in_h * in_w, 1, out_h * out_w
+    return Layer(weight, low, high, in_h, in_w, x.channels, out_h, out_w, k_h, k_w, stride_h, stride_w, top, left)
+
+
+def _two(values: Sequence[int], other: int) -> tuple[int, int]:
+    """Of one dimension or two, as two: one is two with a height of 1."""
+    return (values[0], values[1]) if len(values) > 1 else (other, values[0])
