@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -20,9 +21,12 @@ LOWEST, HIGHEST = -(1 << 15), (1 << 15) - 1  # of the sum of a run
 TAPS = (8, 16, 24, 32)  # in a straight line: the functions there may be
 MOST_SCRATCH = 12_288  # bytes of a tile, where more columns would only save what two tiles share
 LANES = 8
-# Instructions on RV32: of a call, a row of the window, a run, a tap, a word that is filled. A Cortex-M0 needs more, but there the general
+CUTS = ((9,), (5, 4), (3, 3, 3), (2, 2, 2, 2, 1))  # runs of the taps of a depthwise window that there is code for
+MOST_PLANE = 4096  # bytes of a plane: beyond it the rows that two strips share cost little
+DEPTHWISE = 45.0  # instructions for two outputs of a depthwise convolution, without what follows a sum
+# Instructions on RV32: of a call, a row of the window, a run, a tap, a word that is filled, one that is moved. A Cortex-M0 needs more, but there the general
 # kernels take twice as many.
-CALL, ROW, RUN, TAP, PUT = 50, 6, 26, 13, 6
+CALL, ROW, RUN, TAP, PUT, MOVE = 50, 6, 26, 13, 7, 3
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,14 @@ class Layer:
         _, part_w, wide, part_h = min(found)
         return wide, part_h, part_w
 
-    @property
+    @cached_property
     def tile(self) -> int:
-        """Columns of a part that are made of one filling."""
+        """Columns of a part that are made of one filling: as many as MOST_SCRATCH holds, or one, whose windows lie in one piece."""
         _, _, part_w = self.lanes
         if self.k_h == self.k_w == 1:
             return 1  # two columns share nothing
-        return max((t for t in range(1, part_w + 1) if self._bytes(t) <= MOST_SCRATCH), default=1)
+        largest = max((t for t in range(1, part_w + 1) if self._bytes(t) <= MOST_SCRATCH), default=1)
+        return min((largest, 1), key=self._instructions)
 
     def _bytes(self, tile: int) -> int:
         return 16 * self.k_h * ((tile - 1) * self.stride_w + self.k_w) * self.in_c
@@ -83,26 +88,35 @@ class Layer:
         return self.in_c if self.alone else self._bytes(self.tile)
 
     @property
-    def blocks(self) -> tuple[Ints, ...]:
-        """The rows of weights whose taps run together: eight where there is one position, else one."""
-        step = LANES if self.alone else 1
-        return tuple(self.weight[k : k + step] for k in range(0, self.rows, step))
+    def more_flash_bytes(self) -> int:
+        """Beyond a byte for a weight: where there is one position, a word for two."""
+        return int(self.weight.size) if self.alone else 0
 
     def runs(self) -> list[list[list[int]]]:
-        """The lengths of the runs of each block and row of the window."""
-        return [[runs(block[:, k], self.low, self.high) for k in range(self.weight.shape[1])] for block in self.blocks]
+        """The lengths of the runs of each block and of each piece of its window."""
+        return self._runs(self.tile == 1)
+
+    def _runs(self, whole: bool) -> list[list[list[int]]]:
+        step = LANES if self.alone else 1
+        rows = self.weight.reshape(self.rows, 1, -1) if whole else self.weight
+        blocks = (rows[k : k + step] for k in range(0, self.rows, step))
+        return [[runs(block[:, k], self.low, self.high) for k in range(rows.shape[1])] for block in blocks]
 
     @property
     def instructions(self) -> float:
         """Of the inner loops and of filling words."""
-        found = self.runs()
+        return self._instructions(self.tile)
+
+    def _instructions(self, tile: int) -> float:
+        found = self._runs(tile == 1)
         every: float = sum(CALL + sum(ROW + RUN * len(row) for row in block) for block in found)
         every += TAP * len(found) * int(self.weight[0].size)
         if self.alone:
             return every
         _, part_h, part_w = self.lanes
-        filled = -(-part_w // self.tile) * (self.scratch_bytes // 4) * part_h / max(self.k_h // self.stride_h, 1)
-        return every * part_h * part_w + PUT * filled
+        kept = max(1 - self.stride_h / self.k_h, 0)  # of the rows of a window, those that the row above had
+        filled = -(-part_w // tile) * part_h * self._bytes(tile) // 4 * (PUT * (1 - kept) + MOVE * kept)
+        return every * part_h * part_w + filled
 
     def packed(self) -> Ints:
         """Where there is one position: [blocks, taps, 4] words of rows j and j + 4 of a block."""
@@ -139,11 +153,81 @@ def flips(q: QType) -> bool:
     return q.max > 127
 
 
-def form_of(op: ops.Mac) -> Layer | None:
+@dataclass(frozen=True)
+class Windows:
+    """A depthwise convolution with 3 by 3 windows as nn_scalar_depthwise.h takes it."""
+
+    weight: Ints  # [3, 3, channels]
+    low: int  # the smallest and the largest value of x, as it is multiplied
+    high: int
+    in_h: int
+    in_w: int
+    out_h: int
+    out_w: int
+    stride_h: int
+    stride_w: int
+    top: int
+    left: int
+
+    @property
+    def channels(self) -> int:
+        return int(self.weight.shape[2])
+
+    @property
+    def part_h(self) -> int:
+        return -(-self.out_h // 2)
+
+    def plane_bytes(self, strip: int) -> int:
+        return 4 * ((strip - 1) * self.stride_h + 3) * ((self.out_w - 1) * self.stride_w + 3)
+
+    @property
+    def strip(self) -> int:
+        """Rows of a half made of one filling of the plane."""
+        return max((k for k in range(1, self.part_h + 1) if self.plane_bytes(k) <= MOST_PLANE), default=1)
+
+    @property
+    def scratch_bytes(self) -> int:
+        return self.plane_bytes(self.strip)
+
+    @property
+    def instructions(self) -> float:
+        return self.part_h * self.out_w * self.channels * DEPTHWISE
+
+    def cuts(self) -> list[int] | None:
+        """For each channel the first of CUTS whose runs all stay within a half of a word; None where a channel has none."""
+        rows = self.weight.reshape(9, self.channels).T
+        found = []
+        for row in rows:
+            fits = (n for n, lengths in enumerate(CUTS) if self._fits(row, lengths))
+            found.append(next(fits, -1))
+        return None if -1 in found else found
+
+    def _fits(self, row: Ints, lengths: Sequence[int]) -> bool:
+        ends = np.cumsum(lengths)
+        return all(
+            len(runs(row[None, end - n : end], self.low, self.high)) == 1 for end, n in zip(ends, lengths, strict=True)
+        )
+
+
+def windows(op: ops.DepthwiseConv2D) -> Windows | None:
+    x, w, q = op.input, op.weight.array, op.input.qtype
+    if w.shape[:2] != (3, 3) or w.shape[2] != x.channels or op.dilation != (1, 1):
+        return None
+    less = 128 if flips(q) else 0
+    (in_h, in_w, _), (out_h, out_w, _) = x.shape, op.output.shape
+    stride_h, stride_w = op.strides
+    top, left = (before for before, _ in op.padding)
+    made = Windows(w, q.min - less, q.max - less, in_h, in_w, out_h, out_w, stride_h, stride_w, top, left)
+    return None if made.cuts() is None else made
+
+
+def form_of(op: ops.Mac) -> Layer | Windows | None:
     """The op in this form, or None where it has none: groups, dilation, wide inputs or weights."""
     q, w = op.input.qtype, op.weight.array
-    if isinstance(op, ops.DepthwiseConv2D) or q.bits > 8 or int(w.min()) < -128 or int(w.max()) > 127:
+    if q.bits > 8 or int(w.min()) < -128 or int(w.max()) > 127:
         return None
+    if isinstance(op, ops.DepthwiseConv2D):
+        return windows(op)
     less = 128 if flips(q) else 0
     low, high, x = q.min - less, q.max - less, op.input
     if isinstance(op, ops.Dense):

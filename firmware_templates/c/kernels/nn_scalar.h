@@ -13,6 +13,7 @@ typedef struct {
     int32_t lanes_w;        /* parts of a row of the output: 1, 2, 4 or 8; there are 8 / lanes_w parts of its height */
     int32_t part_h, part_w; /* rows and columns of a lane's part of the output */
     int32_t tile;           /* columns of a part that are made of the values in `words` */
+    int32_t pieces;         /* the rows of the window, or 1 where they lie one behind the other */
     int flip;               /* x is uint8: it is taken 128 lower, which the bias knows */
     int twice;              /* the first stage is nn_tflm_short */
 } nn_scalar_shape;
@@ -60,7 +61,7 @@ NN_INLINE const nn_u8 *nn_scalar_sums(const nn_s32 *words, const nn_s8 *bytes, c
 #endif
 
 /* n values of two lanes into words that lie four apart. */
-__attribute__((noinline, unused)) static void nn_scalar_pack(nn_s32 *to, const nn_u8 *low, const nn_u8 *high, int32_t n, uint32_t flip) {
+static NN_FUNCTION __attribute__((unused)) void nn_scalar_pack(nn_s32 *to, const nn_u8 *low, const nn_u8 *high, int32_t n, uint32_t flip) {
     for (; n >= 4; n -= 4) {
         const int32_t a = (nn_s8)(low[0] ^ flip), b = (nn_s8)(low[1] ^ flip), c = (nn_s8)(low[2] ^ flip), d = (nn_s8)(low[3] ^ flip);
         to[0] = a + (nn_s8)(high[0] ^ flip) * 65536;
@@ -78,7 +79,7 @@ __attribute__((noinline, unused)) static void nn_scalar_pack(nn_s32 *to, const n
 }
 
 /* 4 * n words down in memory. */
-__attribute__((noinline, unused)) static void nn_scalar_down(nn_s32 *to, const nn_s32 *from, int32_t n) {
+static NN_FUNCTION __attribute__((unused)) void nn_scalar_down(nn_s32 *to, const nn_s32 *from, int32_t n) {
     for (; n > 0; n--) {
         const int32_t a = from[0], b = from[1], c = from[2], d = from[3];
         to[0] = a;
@@ -121,6 +122,18 @@ NN_INLINE void nn_scalar_put(void *y, size_t at, int32_t sum, int64_t bias, size
     }
 }
 
+/* Four lanes that have the same bias. */
+NN_INLINE void nn_scalar_lanes(void *y, int32_t from, int32_t oh, int32_t ow, const nn_s32 *sums, int64_t bias, int32_t o, int whole,
+                               nn_scalar_shape s, nn_stages stages) {
+    NN_UNROLL
+    for (int32_t j = from; j < from + 4; j++) {
+        const int32_t lane_h = j / s.lanes_w * s.part_h, lane_w = j % s.lanes_w * s.part_w;
+        if (whole || (oh + lane_h < s.out_h && ow + lane_w < s.out_w)) {
+            nn_scalar_put(y, (size_t)((lane_h * s.out_w + lane_w) * s.out_c + o), sums[j], bias, (size_t)o, s.twice, stages);
+        }
+    }
+}
+
 /* bias: of the low lanes, which carry 32768 for each run, and of the high. */
 NN_INLINE void nn_conv_scalar(const void *x, const nn_s8 *w, const nn_u8 *runs, nn_param low, nn_param high, void *y, nn_scalar_shape s,
                               nn_stages stages, nn_scalar_dot *dot, void *scratch, const nn_u8 *zeros) {
@@ -130,7 +143,7 @@ NN_INLINE void nn_conv_scalar(const void *x, const nn_s8 *w, const nn_u8 *runs, 
     const int32_t lanes_h = 8 / s.lanes_w;
     const int whole = s.part_h * lanes_h == s.out_h && s.part_w * s.lanes_w == s.out_w;
     nn_scalar_job job;
-    job.rows = s.k_h;
+    job.rows = s.pieces;
     job.skip = 4 * (pitch - 4 * s.k_w * s.in_c);
     for (int32_t first = 0; first < s.part_w; first += s.tile) {
         const int32_t end = s.part_w - first < s.tile ? s.part_w - first : s.tile;
@@ -150,13 +163,8 @@ NN_INLINE void nn_conv_scalar(const void *x, const nn_s8 *w, const nn_u8 *runs, 
                     const nn_stages here = nn_stages_at(stages, (size_t)o);
                     runs_at = dot(words + 4 * ow * s.stride_w * s.in_c, w + o * s.k_h * s.k_w * s.in_c, runs_at, &job);
                     const int64_t b_low = nn_get(low, (size_t)o), b_high = nn_get(high, (size_t)o);
-                    for (int32_t j = 0; j < 8; j++) {
-                        const int32_t lane_h = j / s.lanes_w * s.part_h, lane_w = j % s.lanes_w * s.part_w;
-                        if (whole || (oh + lane_h < s.out_h && first + ow + lane_w < s.out_w)) {
-                            nn_scalar_put(at, (size_t)((lane_h * s.out_w + lane_w) * s.out_c + o), job.sums[j], j < 4 ? b_low : b_high, (size_t)o,
-                                          s.twice, here);
-                        }
-                    }
+                    nn_scalar_lanes(at, 0, oh, first + ow, job.sums, b_low, o, whole, s, here);
+                    nn_scalar_lanes(at, 4, oh, first + ow, job.sums, b_high, o, whole, s, here);
                 }
             }
         }
