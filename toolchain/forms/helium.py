@@ -177,7 +177,11 @@ class Layer:
         """Each filling of the columns reads all that it needs before its outputs are written; where nothing is copied, each call does.
         Not known of rows that are the image's columns, whose outputs do not follow one another."""
         at, row, positions = self.at, self.dot.row, self.dot.positions
-        if at.swapped or (self.direct and self.rows > row and not self.alone) or (self.tile < at.out_w and at.out_h > 1):
+        if (
+            at.swapped
+            or (self.direct and self.rows > row and not self.alone)
+            or (self.tile < at.out_w and at.out_h > 1)
+        ):
             return None
         if self.alone:  # fours of channels are written after each call, which reads x again
             return [(0, min(c + row, self.rows)) for c in range(0, self.rows, row)]

@@ -87,6 +87,28 @@ class Layer:
     def scratch_bytes(self) -> int:
         return self.in_c if self.alone else self._bytes(self.tile)
 
+    def order(self) -> list[tuple[int | None, int]] | None:
+        """One run for each filling of words, or for each eight rows of weights, which read x itself."""
+        if self.alone:
+            return [(0, min(k + LANES, self.rows)) for k in range(0, self.rows, LANES)]
+        wide, part_h, part_w = self.lanes
+        kept = max(self.k_h - self.stride_h, 0)  # rows of words that are there from the row of the output before
+        found: list[tuple[int | None, int]] = []
+        end = 0
+        for first in range(0, part_w, self.tile):
+            column = max(first * self.stride_w - self.left, 0)
+            last = min(min(first + self.tile, part_w) + (wide - 1) * part_w, self.out_w)
+            for oh in range(part_h):
+                row = max(oh * self.stride_h - self.top + (kept if oh else 0), 0)
+                under = oh + (LANES // wide - 1) * part_h  # the row of the lowest lanes
+                made = under * self.out_w + last if under < self.out_h else self.out_h * self.out_w
+                end = max(end, made * self.rows)
+                found.append(((row * self.in_w + column) * self.in_c, end))
+        return found
+
+    def in_place(self) -> int | None:
+        return None
+
     @property
     def more_flash_bytes(self) -> int:
         """Beyond a byte for a weight: where there is one position, a word for two."""
@@ -192,6 +214,19 @@ class Windows:
     @property
     def instructions(self) -> float:
         return self.part_h * self.out_w * self.channels * DEPTHWISE
+
+    def order(self) -> list[tuple[int | None, int]] | None:
+        """One run for each channel of a strip of both halves."""
+        found: list[tuple[int | None, int]] = []
+        for first in range(0, self.part_h, self.strip):
+            low = max(first * self.stride_h - self.top, 0) * self.in_w * self.channels
+            end = min(min(first + self.strip, self.part_h) + self.part_h, self.out_h) * self.out_w * self.channels
+            found += [(low, end)] * self.channels
+        return found
+
+    def in_place(self) -> int | None:
+        """Where each channel lies over itself: it is read whole before it is written, if there is one strip."""
+        return 0 if self.strip == self.part_h else None
 
     def cuts(self) -> list[int] | None:
         """For each channel the first of CUTS whose runs all stay within a half of a word; None where a channel has none."""
