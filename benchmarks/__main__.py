@@ -32,8 +32,7 @@ RUNS = 5  # of what the host's clock times
 IMAGES = 20
 DIGITS = 10_000
 ZOO_BOARD = "qemu_mps2_an386"
-MODELS_BOARD = "unicorn_m4"
-HELIUM_BOARD = "qemu_mps3_an547"
+MODELS_BOARDS = ("unicorn_m4", "unicorn_m0plus", "qemu_mps2_an385", "qemu_virt_rv32", "qemu_mps3_an547")
 MLPERF_TINY = Path(__file__).resolve().parents[1] / "tests" / "models" / "mlperf_tiny"
 OURS = ("bitwright", "python", "numpy")
 
@@ -97,6 +96,12 @@ def modelled(found: Measurement) -> list[str]:
     return [f"{cycles.median:,}", f"{found.modelled_cycles_per_mac:.2f}"] if cycles else []
 
 
+def on_models_board(name: str) -> str:
+    """MLPerf Tiny on this board."""
+    board = boards.load(name)
+    return f"## MLPerf Tiny on {name} ({board.core})\n\n{of_models(board, mlperf_tiny())}\n"
+
+
 def the_zoo() -> Iterator[tuple[str, Graph]]:
     for name in zoo.NAMES:
         yield name, flow.load(zoo.ZOO / f"{name}.onnx", zoo.options(name))
@@ -155,10 +160,7 @@ def main() -> None:
         "executed instructions at the costs of Arm's Cortex-M4 manual, without wait states; real boards took 0.85 to 1.36 times as many\n"
         "(docs/boards.md).\n\n"
         f"{on_boards(graph, images, [b for b in every if b.emulated and not b.fpga])}\n"
-        f"## MLPerf Tiny on {MODELS_BOARD}\n\n"
-        f"{of_models(boards.load(MODELS_BOARD), mlperf_tiny())}\n"
-        f"## MLPerf Tiny on {HELIUM_BOARD}\n\n"
-        f"{of_models(boards.load(HELIUM_BOARD), mlperf_tiny())}\n"
+        f"{''.join(on_models_board(name) for name in MODELS_BOARDS)}"
         f"## The Brevitas zoo on {ZOO_BOARD}\n\n"
         f"{of_models(boards.load(ZOO_BOARD), the_zoo())}\n"
         "## This host's clock\n\n"

@@ -14,7 +14,7 @@ from toolchain.project import elf_segments
 
 NAMED = {
     "native", "qemu_mps2_an385", "qemu_mps2_an386", "qemu_mps2_an500", "qemu_mps2_an505", "qemu_mps3_an547", "qemu_microbit",
-    "qemu_virt_rv32", "unicorn_m4", "nucleo_f446re", "nucleo_l4r5zi", "nucleo_h7a3zi_q", "netduinoplus2",
+    "qemu_virt_rv32", "unicorn_m4", "unicorn_m0plus", "nucleo_f446re", "nucleo_l4r5zi", "nucleo_h7a3zi_q", "netduinoplus2",
     "qemu_netduinoplus2", "raspberry_pi_pico", "rp2040js_pico", "microbit",
     "longan_nano", "esp32c3_devkit", "arduino_uno", "simavr_uno",
 }  # fmt: skip

@@ -15,6 +15,7 @@ from numpy.testing import assert_array_equal
 from tests import tflite_files
 from tests.pages import needs, needs_compiler
 from toolchain import boards, cli, flow, inputs, passes, reference
+from toolchain.errors import MissingToolError
 from toolchain.ir import Graph
 from toolchain.layout import nbytes
 
@@ -25,6 +26,13 @@ COUNT = 12
 MOST_ON_M55 = {"ad01_int8": 0.161, "kws_ref_model": 0.292, "pretrainedResnet_quant": 0.175}  # by clang
 MOST_PER_MAC = {"ad01_int8": 1.168, "kws_ref_model": 1.273, "pretrainedResnet_quant": 1.051}
 MOST_CYCLES_PER_MAC = {"ad01_int8": 1.470, "kws_ref_model": 1.619, "pretrainedResnet_quant": 1.269}  # modelled
+
+# the same on cores that multiply 32 bits and no less, with either GCC 12
+MOST_ON = {
+    "qemu_virt_rv32": {"ad01_int8": 2.017, "kws_ref_model": 3.230, "pretrainedResnet_quant": 2.429},
+    "unicorn_m0plus": {"ad01_int8": 2.079, "kws_ref_model": 4.395, "pretrainedResnet_quant": 2.777},
+    "qemu_mps2_an385": {"ad01_int8": 1.089, "kws_ref_model": 2.264, "pretrainedResnet_quant": 1.490},
+}
 
 
 @cache
@@ -125,6 +133,24 @@ def test_an_emulated_cortex_m55_computes_the_same(name: str) -> None:
     if any("zig cc 0.17" in f"{tool} {version}" for tool, version in found.versions.items()):
         assert found.count_per_mac is not None
         assert found.count_per_mac <= MOST_ON_M55[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("board", MOST_ON)
+def test_cores_without_the_dsp_extension_compute_the_same(board: str, name: str) -> None:
+    """And execute no more instructions for a product, of the whole inference, than they did."""
+    if board.startswith("unicorn"):
+        pytest.importorskip("unicorn")
+    x = samples(name)[:2] if name == "pretrainedResnet_quant" else samples(name)[:6]
+    try:
+        found = flow.measure(graph(name), board, x, runs=1)
+    except MissingToolError as error:
+        pytest.skip(str(error))
+    assert found.bit_exact
+    assert found.outputs_compared == simulated(name, x).size
+    if any("gcc 12" in f"{tool} {version}" for tool, version in found.versions.items()):
+        assert found.count_per_mac is not None
+        assert found.count_per_mac <= MOST_ON[board][name]
 
 
 if __name__ == "__main__":

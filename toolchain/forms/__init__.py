@@ -11,7 +11,7 @@ from typing import Protocol
 
 from toolchain.ir.ops import Mac
 
-from . import dsp, helium, narrow, stored
+from . import dsp, helium, narrow, scalar, stored
 
 # Instructions for a product of the general kernels: on a Cortex-M3 tests/golden/counts.json has 3.2 to 8.7.
 GENERAL = 4.0
@@ -49,7 +49,7 @@ class Family(Protocol):
         """The op in this form, or None where it has none or a bound fails; its sums are known to fit 32 bits."""
 
 
-FAMILIES: tuple[Family, ...] = (narrow, dsp, helium)
+FAMILIES: tuple[Family, ...] = (narrow, dsp, helium, scalar)
 
 
 def choices(op: Mac, core: str, optimize: str = "speed") -> Iterator[tuple[str, Form]]:

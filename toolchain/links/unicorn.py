@@ -1,4 +1,4 @@
-"""A Cortex-M4 of the AN386 memory map in this very process: unicorn runs the code, this file is the UART and the DWT.
+"""A Cortex-M4 or M0+ of the AN386 memory map in this very process: unicorn runs the code, this file is the UART and the DWT.
 
 Rule: CYCCNT counts instructions, exactly, by the length of every block executed; cycles that are modelled (_cycles_m4.py)
 never go to the firmware. Nothing runs in the background: the emulator steps only inside `recv`, until the firmware has
@@ -31,6 +31,10 @@ from toolchain.project import Image, elf_segments
 UART_DATA, UART_STATE = 0, 4
 STATE_RX_FULL = 2
 IDLE_POLLS = 3  # of the state with nothing read or written between: before sending, the firmware asks once
+MODELS = {
+    "cortex-m4f": "UC_CPU_ARM_CORTEX_M4",
+    "cortex-m0plus": "UC_CPU_ARM_CORTEX_M0",
+}  # an M0+ executes what an M0 does
 SLICE_S = 0.2  # how often a long run looks at its deadline and at Ctrl-C
 
 
@@ -222,7 +226,7 @@ class UnicornLink(Link):
         self._pc_register = arm_const.UC_ARM_REG_PC
         self._emulator: Any = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
         emulator = self._emulator
-        emulator.ctl_set_cpu_model(arm_const.UC_CPU_ARM_CORTEX_M4)
+        emulator.ctl_set_cpu_model(getattr(arm_const, MODELS[board.core]))
         for origin, size in ((board.flash_origin, board.flash_bytes), (board.ram_origin, board.ram_bytes)):
             emulator.mem_map(origin, -(-size // 4096) * 4096)
         for address, data in elf_segments(image.path.read_bytes()):

@@ -19,12 +19,16 @@ from .plan import Plan
 if TYPE_CHECKING:
     from toolchain.boards import Board
 
+SHARE = 4  # a quarter of the board's RAM for scratch and of its flash for what weights take more than as they are: the rest is the model's
+
 
 def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
     if board is None or not any(board.core in family.CORES for family in forms.FAMILIES):
         return graph, plan
     ranges = check_with_ranges(graph)
-    chosen, scratch = {}, 0
+    chosen: dict[str, str] = {}
+    scratch, flash = 0, 0 if plan.optimize == "size" else board.flash_bytes // SHARE
+    most = board.ram_bytes // SHARE if plan.most_scratch is None else plan.most_scratch
     for op in graph.ops:
         if not isinstance(op, Mac) or special(op):
             continue
@@ -32,8 +36,10 @@ def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
         if lo < -(1 << 31) or hi >= 1 << 31:
             continue
         for name, form in forms.choices(op, board.core, plan.optimize):
-            if plan.most_scratch is not None and form.scratch_bytes > plan.most_scratch:
+            more = getattr(form, "more_flash_bytes", 0)
+            if form.scratch_bytes > most or more > flash:
                 continue
+            flash -= more
             chosen[op.output.name] = name
             scratch = max(scratch, form.scratch_bytes)
             break

@@ -93,7 +93,17 @@ NN_INLINE int32_t nn_tflm_short(int32_t twice, int32_t multiplier, uint32_t righ
     __asm__("asrs %0, %0, %1\n\tadc %0, %0, #0" : "+r"(d) : "r"(right) : "cc");
     return d + output_offset;
 #else
-    d = (int32_t)(((int64_t)twice * multiplier + ((int64_t)1 << 31)) >> 32) + (twice >> 31);
+#if defined(__thumb__) && !defined(__thumb2__)
+    /* No product has more than 32 bits here: four of halves, in an order in which no sum overflows. */
+    const int32_t low = twice & 0xFFFF, m_high = multiplier >> 16, m_low = multiplier & 0xFFFF;
+    const int32_t one = (twice >> 16) * m_low + (int32_t)((uint32_t)low * (uint32_t)m_low >> 16);
+    const int32_t two = low * m_high + (one & 0xFFFF);
+    d = (twice >> 16) * m_high + (one >> 16) + (((two >> 15) + 1) >> 1);
+#else
+    const int64_t product = (int64_t)twice * multiplier;
+    d = (int32_t)(product >> 32) + (int32_t)((uint32_t)product >> 31); /* the first bit that goes out is the half */
+#endif
+    d += twice >> 31;
     return ((d + (int32_t)(((uint32_t)1 << right) >> 1)) >> right) + output_offset;
 #endif
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from toolchain.ir import ops
 
-from . import dsp, helium, narrow, stored, stored_dsp
+from . import dsp, helium, narrow, scalar, stored, stored_dsp
 
 if TYPE_CHECKING:
     from .calls import Context
@@ -33,6 +33,7 @@ FAMILIES: dict[str, Family] = {
     "dsp": dsp,
     "helium": helium,
     "narrow": narrow,
+    "scalar": scalar,
     "stored": stored,
     "stored_dsp": stored_dsp,
 }
