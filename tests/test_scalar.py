@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -195,6 +196,16 @@ def test_where_no_cut_is_allowed_the_general_kernel_is_used_and_right(board: str
     _, plan = passes.run(graph, boards.load(board))
     assert dict(plan.kernels) == {}
     assert measured(graph, board, extremes(graph)).bit_exact
+
+
+def test_a_board_with_too_little_memory_keeps_the_general_kernel() -> None:
+    """More than a quarter of the flash for weights that take twice their bytes, of the RAM for words."""
+    board = boards.load("unicorn_m0plus")
+    for kind, size, least in (("fc", "flash_bytes", 4 * 640 * 128), ("conv", "ram_bytes", 4 * 4608)):
+        graph = known(kind)
+        for have, chosen in ((least, {"acc": "scalar"}), (least - 4, {})):
+            _, plan = passes.run(graph, replace(board, **{size: have}))
+            assert dict(plan.kernels) == chosen
 
 
 @pytest.mark.parametrize("board", BOARDS)
