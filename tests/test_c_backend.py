@@ -647,5 +647,5 @@ def test_what_the_back_end_cannot_do_is_refused_by_name() -> None:
     )
     graph, plan = passes.run(kinds())
     assert refusal(lambda: model_files(graph, replace(plan, packing={"w": "ternary"}), "native")) == (
-        "const %w: packing 'ternary' is not known to the C back end; known: plain"
+        "const %w: packing 'ternary' is not known to the kernel that reads it; known: plain; let the passes choose"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,15 @@ def test_ram_is_the_least_of_all(name: str, most: int) -> None:
     least = passes.run(graph(name), board, optimize="ram")[1]
     assert ram(least) == most <= ram(passes.run(graph(name), board)[1])
     assert least.digest() != passes.run(graph(name), board)[1].digest()
+
+
+def test_what_would_not_fit_is_made_for_less_memory() -> None:
+    board = boards.load("unicorn_m4")
+    rest = 2 * 640 + board.stack_bytes + board.largest_payload + passes.FIRMWARE
+    for spare, kernels in ((0, 10), (-1, 0)):
+        small = replace(board, ram_bytes=128 + 1280 + rest + spare)
+        _, plan = passes.run(graph("ad01_int8"), small)
+        assert (len(plan.kernels), plan.optimize) == (kernels, "speed")
 
 
 def test_ram_computes_the_same() -> None:

@@ -138,6 +138,17 @@ def copies(graph: Graph) -> tuple[Tensor, ...]:
     return tuple(t for t in graph.outputs if t.name in given)
 
 
+def ram_bytes(graph: Graph, plan: Plan) -> dict[str, int]:
+    """The parts of a model's static RAM by name."""
+    return {
+        "arena": plan.arena_bytes,
+        "scratch": plan.scratch_bytes,
+        "inputs": sum(map(nbytes, graph.inputs)),
+        "outputs": sum(map(nbytes, graph.outputs)),
+        "states": sum(nbytes(s.input) for s in graph.states),
+    }
+
+
 @dataclass(frozen=True)
 class TensorSlot:
     """A tensor that the protocol can read; `available_after_op` is the function that makes it, -1 for inputs and states."""

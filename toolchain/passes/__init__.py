@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from toolchain.ir import Graph, check
+from toolchain.layout import ram_bytes
 
 from . import arena, dead, depths, fusion, kernels, storage
 from .plan import Hls, Plan
@@ -23,6 +24,8 @@ PIPELINE: Pipeline = (
     (fusion.run, "before the arena: what is never stored takes no room there"),
     (arena.run, "last: offsets hold only for the final set of stored tensors"),
 )
+FIRMWARE = 256  # bytes of memory that the firmware takes beside its buffer for a payload, roughly
+
 HLS_PIPELINE: Pipeline = (
     (dead.run, "first: an op that nobody reads would be a circuit that nobody reads"),
     (depths.run, "last: depths hold for the final set of streams"),
@@ -38,7 +41,17 @@ def run(
     if fpga is not None:
         return _through(HLS_PIPELINE, graph, Plan(hls=hls or Hls(tool=fpga.tool)), board)
     refined, plan = _through(PIPELINE, graph, Plan(optimize=optimize), board)
-    return _least_memory(refined, plan, board) if optimize == "ram" else (refined, plan)
+    return (
+        _least_memory(refined, plan, board) if optimize == "ram" or _too_much(refined, plan, board) else (refined, plan)
+    )
+
+
+def _too_much(graph: Graph, plan: Plan, board: Board | None) -> bool:
+    """Whether the board's memory would not hold this plan, as far as that is known before anything is compiled."""
+    if board is None or not board.ram_bytes:
+        return False
+    rest = board.stack_bytes + board.largest_payload + FIRMWARE
+    return sum(ram_bytes(graph, plan).values()) + rest > board.ram_bytes
 
 
 def _through(pipeline: Pipeline, graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:

@@ -6,24 +6,13 @@ from typing import TYPE_CHECKING
 
 from toolchain.errors import ToolchainError
 from toolchain.ir import Graph
-from toolchain.layout import nbytes
+from toolchain.layout import nbytes, ram_bytes
 from toolchain.passes.plan import Plan
 
 if TYPE_CHECKING:
     from toolchain.boards import Board
 
 NAMED = 3  # how many of the largest parts a refusal names
-
-
-def ram_bytes(graph: Graph, plan: Plan) -> dict[str, int]:
-    """The parts of a model's static RAM by name."""
-    return {
-        "arena": plan.arena_bytes,
-        "scratch": plan.scratch_bytes,
-        "inputs": sum(map(nbytes, graph.inputs)),
-        "outputs": sum(map(nbytes, graph.outputs)),
-        "states": sum(nbytes(s.input) for s in graph.states),
-    }
 
 
 def check_fit(graph: Graph, plan: Plan, tables: dict[str, int], board: Board) -> None:
