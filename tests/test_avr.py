@@ -17,7 +17,7 @@ from toolchain.ir.builder import GraphBuilder
 from toolchain.project import elf_sections, elf_symbols
 
 BOARD = "simavr_uno"
-SEEDS = range(2000, 2012)
+SEEDS = (2000, 2001, 2004, *range(2006, 2012))  # whose image fits 32 KB and memory 2 KB
 
 
 def needs(*names: str) -> None:
@@ -47,14 +47,10 @@ def test_tables_are_in_flash_and_nowhere_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_graphs_are_exact(seed: int) -> None:
-    """Over every op, corners included. What does not fit 2 KB is refused, and then this says nothing."""
+    """Over every op, corners included."""
     needs("avr-gcc", "simavr")
     graph = random_graph(seed)
-    try:
-        found = flow.measure(graph, BOARD, inputs_for(graph, 6, seed), runs=1)
-    except ToolchainError as error:
-        assert "bytes of RAM" in str(error) or "is not within region" in str(error)  # noqa: PT017
-        pytest.skip(f"too large: {str(error)[:80]}")
+    found = flow.measure(graph, BOARD, inputs_for(graph, 6, seed), runs=1)
     assert found.first_difference is None
     assert found.bit_exact
 

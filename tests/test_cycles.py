@@ -199,5 +199,14 @@ def test_measure_says_that_they_are_modelled(
     assert _cycles_m4.cost_of_blocks() is None
 
 
+def test_another_core_has_none_of_a_cortex_m4s_cycles() -> None:
+    pytest.importorskip("capstone")
+    with sample.open_board("unicorn_m0plus") as link:
+        session = Session(link)
+        session.hello(sample.image("unicorn_m0plus"))
+        assert link.modelled_cycles(session.profile()) is None
+        assert "capstone" not in link.versions
+
+
 def _none(name: str) -> None:
     raise ImportError(name)

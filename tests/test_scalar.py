@@ -204,7 +204,7 @@ def test_a_board_with_too_little_memory_keeps_the_general_kernel() -> None:
     for kind, size, least in (("fc", "flash_bytes", 4 * 640 * 128), ("conv", "ram_bytes", 4 * 4608)):
         graph = known(kind)
         for have, chosen in ((least, {"acc": "scalar"}), (least - 4, {})):
-            _, plan = passes.run(graph, replace(board, **{size: have}))
+            _, plan = passes.kernels.run(graph, passes.Plan(), replace(board, **{size: have}))
             assert dict(plan.kernels) == chosen
 
 

@@ -6,7 +6,6 @@ why they suffice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import lcm
@@ -16,6 +15,8 @@ import numpy as np
 
 from toolchain.ir import ops
 from toolchain.ir.types import Ints
+
+from ._plane import plane, pointwise, single
 
 NAME = "dsp"
 CORES: tuple[str, ...] = ("cortex-m4f", "cortex-m7", "cortex-m33")
@@ -123,8 +124,9 @@ class Layer:
 
     @property
     def alone(self) -> bool:
-        """One position: eight rows at once."""
-        return self.in_w == self.out_w == self.out_h == self.k_h == 1 and self.run == self.in_c
+        """One position, which sees all of x: eight rows at once."""
+        whole = self.in_w == self.out_w == self.out_h == self.k_h == 1 and self.run == self.in_c
+        return whole and not self.top and not self.left
 
     @property
     def run(self) -> int:
@@ -205,7 +207,10 @@ class Layer:
         return found
 
     def fits(self, largest: int) -> bool:
-        """The static bounds, for inputs of at most this size: every halfword, the sum of every even row, what the code reaches."""
+        """The static bounds, for inputs of at most this size: every weight and halfword, the sum of every even row, what the code
+        reaches. The low byte of a halfword is taken with its sign, so that an unsigned weight is no byte of it."""
+        if self.weight.min() < -128 or self.weight.max() > 127:
+            return False
         packed, even = self.packed(), self.weight[0::2]
         sums = np.abs(even).sum(axis=(1, 2))
         reach = self.dot.step - 4 <= MOST_STEP and 0 <= self.dot.skip <= MOST_SKIP
@@ -221,27 +226,17 @@ def form_of(op: ops.Mac) -> Layer | Windows | None:
 
 def layer(op: ops.Mac) -> Layer | None:
     """The op in this form, or None where it has none: groups, dilation, wide inputs or weights."""
-    x, w = op.input, op.weight.array
-    if x.qtype.bits > 8 or op.weight.tensor.qtype.bits > 8 or isinstance(op, ops.DepthwiseConv2D):
+    w, at = op.weight.array, plane(op)
+    wide = op.input.qtype.bits > 8 or op.weight.tensor.qtype.bits > 8
+    if wide or isinstance(op, ops.DepthwiseConv2D) or not single(op):
         return None
-    if isinstance(op, ops.Dense):
-        positions = x.size // x.channels
-        if positions == 1:
-            return Layer(w[:, None, :], 1, 1, x.channels, 1, 1, 1, 1, 1, 1, 0, 0, 1)
-        return _wide(w[:, None, :], positions, x.channels)
-    if op.groups != 1 or any(d != 1 for d in op.dilation):
-        return None
-    in_h, in_w = _two(x.shape[:-1], 1)
-    out_h, out_w = _two(op.output.shape[:-1], 1)
-    k_h, k_w = _two(w.shape[1:-1], 1)
-    stride_h, stride_w = _two(op.strides, 1)
-    top, left = _two([before for before, _ in op.padding], 0)
-    weight = w.reshape(w.shape[0], k_h, k_w * x.channels)
-    if out_h == out_w == k_h == 1 and k_w == in_w and not top and not left:  # one window, of all: a dense layer
+    weight = w.reshape(w.shape[0], at.k_h, -1)
+    if at.out_h == at.out_w == at.k_h == 1 and at.k_w == at.in_w and not at.top and not at.left:  # one window, of all
         return Layer(weight, 1, 1, weight.shape[2], 1, 1, 1, 1, 1, 1, 0, 0, 1)
-    if k_h == k_w == stride_h == stride_w == 1 and not any(v for pad in op.padding for v in pad):
-        return _wide(weight, in_h * in_w, x.channels)
-    return Layer(weight, in_h, in_w, x.channels, out_h, out_w, k_h, k_w, stride_h, stride_w, top, left, out_w)
+    if pointwise(op):
+        positions = at.out_h * at.out_w
+        return Layer(weight, 1, positions, at.in_c, 1, positions, 1, 1, 1, 1, 0, 0, min(positions, POSITIONS))
+    return Layer(weight, *at, at.out_w)
 
 
 @dataclass(frozen=True)
@@ -304,6 +299,11 @@ class Windows:
         grain = lcm(self.channels, 4)  # both are read by words
         return -(-max(*apart, 0, 0) // grain) * grain
 
+    @property
+    def doubles(self) -> bool:
+        """Whether a halfword holds twice each weight."""
+        return bool(self.weight.min() >= -(1 << 14) and self.weight.max() < 1 << 14)
+
     def packed(self, times: int = 1) -> Ints:
         """[channels, 3, 2] words: (w0, w1) and (w1, w2) of each row, the first in the low half; or a multiple of each weight."""
         low, high = times * self.weight[:, 0:2], times * self.weight[:, 1:3]
@@ -358,20 +358,10 @@ class Rows:
 
 
 def windows(op: ops.DepthwiseConv2D) -> Windows | None:
-    """The op in this form, or None where it has none. There is no bound but the accumulator's: a halfword holds any weight."""
+    """The op in this form, or None where it has none. There is no bound but the accumulator's and a halfword's."""
     x, w = op.input, op.weight.array
     square = w.shape[:2] == (3, 3) and op.strides in ((1, 1), (2, 2)) and op.dilation == (1, 1)
-    if not square or w.shape[2] != x.channels or x.qtype.bits > 8 or op.weight.tensor.qtype.bits > 16:
+    if not square or w.shape[2] != x.channels or x.qtype.bits > 8 or w.min() < -(1 << 15) or w.max() >= 1 << 15:
         return None
-    (in_h, in_w, _), (out_h, out_w, _) = x.shape, op.output.shape
-    return Windows(w, in_h, in_w, out_h, out_w, op.strides[0], op.padding[0][0], op.padding[1][0])
-
-
-def _two(values: Sequence[int], other: int) -> tuple[int, int]:
-    """Of one dimension or two, as two: one is two with a height of 1."""
-    return (values[0], values[1]) if len(values) > 1 else (other, values[0])
-
-
-def _wide(weight: Ints, positions: int, channels: int) -> Layer:
-    tile = min(positions, POSITIONS)
-    return Layer(weight, 1, positions, channels, 1, positions, 1, 1, 1, 1, 0, 0, tile)
+    at = plane(op)
+    return Windows(w, at.in_h, at.in_w, at.out_h, at.out_w, at.stride_h, at.top, at.left)

@@ -15,6 +15,8 @@ import numpy as np
 from toolchain.ir import ops
 from toolchain.ir.types import Ints
 
+from ._plane import padded, plane, pointwise, single
+
 NAME = "helium"
 CORES: tuple[str, ...] = ("cortex-m55",)
 LANES = 16
@@ -325,16 +327,10 @@ def form_of(op: ops.Mac) -> Layer | Windows | None:
     if w.min() < -128 or w.max() > 127 or lo < -128 or hi > 255 or (lo < 0 and hi > 127):
         return None
     flip = hi > 127
-    if isinstance(op, ops.Dense):
-        return _wide(w[:, None, None, :], x.size // x.channels, flip)
-    if any(d != 1 for d in op.dilation):
+    if not single(op):
         return None
-    in_h, in_w = _two(x.shape[:-1], 1)
-    out_h, out_w = _two(op.output.shape[:-1], 1)
-    k_h, k_w = _two(w.shape[:2] if isinstance(op, ops.DepthwiseConv2D) else w.shape[1:-1], 1)
-    top, left = _two([before for before, _ in op.padding], 0)
-    padded = any(v for pad in op.padding for v in pad)
-    at = Geometry(in_h, in_w, out_h, out_w, k_h, k_w, *_two(op.strides, 1), top, left, padded)
+    flat = plane(op)
+    at = Geometry(*flat[:2], *flat[3:], padded(op))
     if isinstance(op, ops.DepthwiseConv2D):
         if w.shape[2] != x.channels:
             return None
@@ -342,20 +338,13 @@ def form_of(op: ops.Mac) -> Layer | Windows | None:
         turned = Windows(w.transpose(1, 0, 2), at.turned(), flip)
         made = turned if turned.at.calls < at.calls else found
         return made if made.gather is not None else None
-    if op.groups != 1:
-        return None
-    weight = w.reshape(w.shape[0], k_h, k_w, x.channels)
-    if k_h == k_w == 1 and op.strides == (1,) * len(op.strides) and not padded:
-        return _wide(weight, in_h * in_w, flip)
+    weight = w.reshape(w.shape[0], at.k_h, at.k_w, x.channels)
+    if pointwise(op):
+        return _wide(weight, at.in_h * at.in_w, flip)
     plain = Layer(weight, at, at.out_w, flip)
     if plain.direct or plain.alone or at.turned().calls >= at.calls:
         return plain
     return Layer(weight.transpose(0, 2, 1, 3), at.turned(), at.out_h, flip)
-
-
-def _two(values: Sequence[int], other: int) -> tuple[int, int]:
-    """Of one dimension or two, as two: one is two with a height of 1."""
-    return (values[0], values[1]) if len(values) > 1 else (other, values[0])
 
 
 def _ends(runs: Iterable[tuple[int | None, int]]) -> Runs:

@@ -15,6 +15,8 @@ import numpy as np
 from toolchain.ir import QType, ops
 from toolchain.ir.types import Ints
 
+from ._plane import plane, pointwise, single
+
 NAME = "scalar"
 CORES: tuple[str, ...] = ("rv32imac", "rv32imc", "cortex-m0", "cortex-m0plus", "cortex-m3")
 LOWEST, HIGHEST = -(1 << 15), (1 << 15) - 1  # of the sum of a run
@@ -58,8 +60,9 @@ class Layer:
 
     @property
     def alone(self) -> bool:
-        """One position: eight rows of weights at once."""
-        return self.out_h == 1 and self.out_w == 1 and self.k_h == 1 and self.taps == self.in_w * self.in_c
+        """One position, which sees all of x: eight rows of weights at once."""
+        whole = self.out_h == 1 and self.out_w == 1 and self.k_h == 1 and self.taps == self.in_w * self.in_c
+        return whole and not self.top and not self.left
 
     @property
     def lanes(self) -> tuple[int, int, int]:
@@ -249,10 +252,9 @@ def windows(op: ops.DepthwiseConv2D) -> Windows | None:
     if w.shape[:2] != (3, 3) or w.shape[2] != x.channels or op.dilation != (1, 1):
         return None
     less = 128 if flips(q) else 0
-    (in_h, in_w, _), (out_h, out_w, _) = x.shape, op.output.shape
-    stride_h, stride_w = op.strides
-    top, left = (before for before, _ in op.padding)
-    made = Windows(w, q.min - less, q.max - less, in_h, in_w, out_h, out_w, stride_h, stride_w, top, left)
+    at = plane(op)
+    sizes = (at.in_h, at.in_w, at.out_h, at.out_w, at.stride_h, at.stride_w, at.top, at.left)
+    made = Windows(w, q.min - less, q.max - less, *sizes)
     return None if made.cuts() is None else made
 
 
@@ -264,24 +266,10 @@ def form_of(op: ops.Mac) -> Layer | Windows | None:
     if isinstance(op, ops.DepthwiseConv2D):
         return windows(op)
     less = 128 if flips(q) else 0
-    low, high, x = q.min - less, q.max - less, op.input
-    if isinstance(op, ops.Dense):
-        return Layer(
-            w[:, None, :], low, high, 1, x.size // x.channels, x.channels, 1, x.size // x.channels, 1, 1, 1, 1, 0, 0
-        )
-    if op.groups != 1 or any(d != 1 for d in op.dilation):
+    low, high = q.min - less, q.max - less
+    if not single(op):
         return None
-    in_h, in_w = _two(x.shape[:-1], 1)
-    out_h, out_w = _two(op.output.shape[:-1], 1)
-    k_h, k_w = _two(w.shape[1:-1], 1)
-    stride_h, stride_w = _two(op.strides, 1)
-    top, left = _two([before for before, _ in op.padding], 0)
-    weight = w.reshape(w.shape[0], k_h, k_w * x.channels)
-    if k_h == k_w == stride_h == stride_w == 1 and not any(v for pad in op.padding for v in pad):
-        in_h, in_w, out_h, out_w = 1, in_h * in_w, 1, out_h * out_w
-    return Layer(weight, low, high, in_h, in_w, x.channels, out_h, out_w, k_h, k_w, stride_h, stride_w, top, left)
-
-
-def _two(values: Sequence[int], other: int) -> tuple[int, int]:
-    """Of one dimension or two, as two: one is two with a height of 1."""
-    return (values[0], values[1]) if len(values) > 1 else (other, values[0])
+    at = plane(op)
+    if pointwise(op):
+        at = at._replace(in_h=1, in_w=at.in_h * at.in_w, out_h=1, out_w=at.out_h * at.out_w)
+    return Layer(w.reshape(w.shape[0], at.k_h, -1), low, high, *at)

@@ -127,11 +127,10 @@ class Stored:
     def table_bytes(self) -> int:
         if self.tables is None:
             return 0
-        size = next(
-            size
-            for size in (1, 2, 4)
-            if -(1 << 8 * size - 1) <= self.tables.min() and self.tables.max() < 1 << 8 * size - 1
-        )
+        low, high = int(self.tables.min()), int(self.tables.max())
+        least = -1 << 7, -1 << 15  # the smallest type that holds them all, unsigned where none is negative
+        most = ((1 << 8) - 1, (1 << 16) - 1) if low >= 0 else ((1 << 7) - 1, (1 << 15) - 1)
+        size = next((1 << k for k in (0, 1) if least[k] <= low and high <= most[k]), 4)
         return int(self.tables.size) * size
 
     @property
@@ -202,7 +201,9 @@ def _gaps(weight: Ints, bits: int) -> int:
 
 
 def formats(weight: Ints) -> Iterator[Stored]:
-    """Every format that these weights, [rows, values], can lie in."""
+    """Every format that these weights, [rows, values], can lie in; none for those that 32 bits do not hold."""
+    if int(weight.max()) - int(weight.min()) >= 1 << 31 or abs(weight).max() >= 1 << 31:
+        return
     for zeros in (ALL, BITMAP, INDEX):
         rows = [row if zeros == ALL else row[row != 0] for row in weight]
         used = np.unique(np.concatenate(rows))
@@ -266,8 +267,11 @@ def words(count: int) -> int:
     return -(-count // 4) * 4
 
 
-def scratch_bytes(op: ops.Mac, name: str, value_bytes: int) -> int:
-    """What a kernel of this name needs while it runs: a decoded row, and with packed rows those and the widened input."""
+def scratch_bytes(op: ops.Mac, name: str, value_bytes: int, wide: bool) -> int:
+    """What a kernel of this name needs while it runs: a decoded row, and with packed rows those and the widened input; nothing for a
+    dense layer of one position, which multiplies what it decodes, unless its sums need 64 bits."""
+    if isinstance(op, ops.Dense) and op.input.size == op.input.channels and not wide:
+        return 0
     row = words(flat(op).shape[1] * value_bytes)
     packed = layer(op) if name == DSP else None
     return row + (words(packed.scratch_bytes) + words(2 * packed.block) if packed is not None else 0)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from toolchain import children
 from toolchain.errors import MissingToolError, ToolchainError
+from toolchain.links import Link
 
 
 class Child:
@@ -93,6 +94,21 @@ class Child:
         self._socket.close()
         children.end(self._process)
         self._log.close()
+
+
+class ChildLink(Link):
+    """A link to a child process that is the board, or the emulator of one: whoever derives from it starts `child`."""
+
+    child: Child
+
+    def send(self, data: bytes) -> None:
+        self.child.send(data)
+
+    def recv(self, n: int, timeout_s: float) -> bytes:
+        return self.child.recv(n, timeout_s)
+
+    def close(self) -> None:
+        self.child.close()
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:

@@ -6,27 +6,18 @@ Rule: it counts nothing; a host's clock is no figure of a microcontroller.
 from __future__ import annotations
 
 from toolchain.boards import Board
-from toolchain.links import CountKind, Link
-from toolchain.links._child import Child, socket_pair
+from toolchain.links import CountKind
+from toolchain.links._child import Child, ChildLink, socket_pair
 from toolchain.project import Image
 
 
-class ProcessLink(Link):
+class ProcessLink(ChildLink):
     count_kind: CountKind = "none"
 
     def __init__(self, image: Image, board: Board) -> None:
         self.where = board.name
         own, theirs = socket_pair()
         self.child = Child(self.where, [str(image.path.resolve())], own, theirs, stdio=True)
-
-    def send(self, data: bytes) -> None:
-        self.child.send(data)
-
-    def recv(self, n: int, timeout_s: float) -> bytes:
-        return self.child.recv(n, timeout_s)
-
-    def close(self) -> None:
-        self.child.close()
 
 
 def open(image: Image, board: Board, port: str | None = None) -> ProcessLink:  # noqa: A001

@@ -11,8 +11,8 @@ from fractions import Fraction
 
 from toolchain import tools
 from toolchain.boards import Board
-from toolchain.links import CountKind, Link
-from toolchain.links._child import Child, socket_pair
+from toolchain.links import CountKind
+from toolchain.links._child import Child, ChildLink, socket_pair
 from toolchain.project import Image
 from toolchain.protocol import Hello
 
@@ -26,7 +26,7 @@ def ticks_per_instruction(board: Board) -> Fraction:
     return Fraction((board.emulated_counter_hz or board.clock_hz) << ICOUNT_SHIFT, 1_000_000_000)
 
 
-class QemuLink(Link):
+class QemuLink(ChildLink):
     count_kind: CountKind = "instructions"
 
     def __init__(self, image: Image, board: Board) -> None:
@@ -38,15 +38,6 @@ class QemuLink(Link):
         argv += ["-icount", f"shift={ICOUNT_SHIFT}", "-chardev", f"socket,id=line,fd={theirs.fileno()}"]
         argv += ["-serial", "chardev:line", "-kernel", str(image.path.resolve())]
         self.child = Child(self.where, argv, own, theirs, stdio=False)
-
-    def send(self, data: bytes) -> None:
-        self.child.send(data)
-
-    def recv(self, n: int, timeout_s: float) -> bytes:
-        return self.child.recv(n, timeout_s)
-
-    def close(self) -> None:
-        self.child.close()
 
     @property
     def versions(self) -> Mapping[str, str]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from toolchain import tools
 from toolchain.boards import Board
 from toolchain.errors import ToolchainError
-from toolchain.links import CountKind, Link
-from toolchain.links._child import Child, socket_pair
+from toolchain.links import CountKind
+from toolchain.links._child import Child, ChildLink, socket_pair
 from toolchain.project import Image, elf_segments
 from toolchain.protocol import Hello
 
@@ -22,7 +22,7 @@ START_S = 60.0  # Node.js on a busy machine; only then does the time of a reques
 INTERRUPT_CYCLES = 9  # of firmware/counter.c: ldr, ldr, adds, str, bx
 
 
-class Rp2040jsLink(Link):
+class Rp2040jsLink(ChildLink):
     count_kind: CountKind = "modelled"
 
     def __init__(self, image: Image, board: Board) -> None:
@@ -43,15 +43,6 @@ class Rp2040jsLink(Link):
             raise ToolchainError(
                 self.where, f"rp2040js did not start within {START_S:g} s", "is this machine very busy?"
             )
-
-    def send(self, data: bytes) -> None:
-        self.child.send(data)
-
-    def recv(self, n: int, timeout_s: float) -> bytes:
-        return self.child.recv(n, timeout_s)
-
-    def close(self) -> None:
-        self.child.close()
 
     @property
     def versions(self) -> Mapping[str, str]:

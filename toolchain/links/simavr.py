@@ -15,8 +15,8 @@ from pathlib import Path
 from toolchain import tools
 from toolchain.boards import Board
 from toolchain.errors import MissingToolError
-from toolchain.links import CountKind, Link
-from toolchain.links._child import Child, socket_pair
+from toolchain.links import CountKind
+from toolchain.links._child import Child, ChildLink, socket_pair
 from toolchain.project import Image
 from toolchain.protocol import Hello
 
@@ -40,7 +40,7 @@ def _runner() -> tuple[tempfile.TemporaryDirectory[str], Path]:
     return folder, product
 
 
-class SimavrLink(Link):
+class SimavrLink(ChildLink):
     count_kind: CountKind = "simulated"
 
     def __init__(self, image: Image, board: Board) -> None:
@@ -50,15 +50,6 @@ class SimavrLink(Link):
         own, theirs = socket_pair()
         argv = [str(runner), str(image.path.resolve()), board.core, str(board.clock_hz)]
         self.child = Child(self.where, argv, own, theirs, stdio=True)
-
-    def send(self, data: bytes) -> None:
-        self.child.send(data)
-
-    def recv(self, n: int, timeout_s: float) -> bytes:
-        return self.child.recv(n, timeout_s)
-
-    def close(self) -> None:
-        self.child.close()
 
     @property
     def versions(self) -> Mapping[str, str]:

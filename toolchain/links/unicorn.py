@@ -31,6 +31,7 @@ from toolchain.project import Image, elf_segments
 UART_DATA, UART_STATE = 0, 4
 STATE_RX_FULL = 2
 IDLE_POLLS = 3  # of the state with nothing read or written between: before sending, the firmware asks once
+MODELLED = "cortex-m4f"  # the core whose cycles _cycles_m4.py knows
 MODELS = {
     "cortex-m4f": "UC_CPU_ARM_CORTEX_M4",
     "cortex-m0plus": "UC_CPU_ARM_CORTEX_M0",
@@ -237,7 +238,7 @@ class UnicornLink(Link):
         self._cyccnt_base, self._dwt_control = 0, 0
         self._cyccnt_read, self._wrapped = 0, False
         flash = bytes(emulator.mem_read(board.flash_origin, board.flash_bytes))
-        cost = cost_of_blocks()
+        cost = cost_of_blocks() if board.core == MODELLED else None
         self._models, blocks = cost is not None, Blocks(flash, board.flash_origin, cost)
         self._readings: list[tuple[int, int]] = []  # of the counter, by the firmware: instructions, modelled cycles
         self._overhead: int | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from toolchain.ir import Graph, check
+from toolchain import forms
+from toolchain.ir import Graph, check, ops
 from toolchain.layout import ram_bytes
 
 from . import arena, dead, depths, fusion, kernels, storage
@@ -64,13 +65,14 @@ def _through(pipeline: Pipeline, graph: Graph, plan: Plan, board: Board | None) 
 def _least_memory(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
     """The plan of least memory among those whose kernels need no more than so much while they run, for each such amount; of
     equals that with the most of them, for the general kernels need nothing and take longer."""
-    best, most = plan, plan.scratch_bytes
-    while most > 0:
-        _, found = _through(PIPELINE, graph, Plan(optimize=plan.optimize, most_scratch=most - 1), board)
+    best = plan
+    macs = [op for op in graph.ops if isinstance(op, ops.Mac)]
+    needs = {
+        form.scratch_bytes for op in macs for _, form in forms.choices(op, board.core if board else "", plan.optimize)
+    }
+    for most in sorted(needs, reverse=True):
+        _, found = _through(PIPELINE, graph, Plan(optimize=plan.optimize, most_scratch=max(most - 1, 0)), board)
         best = min(best, found, key=lambda p: p.arena_bytes + p.scratch_bytes)
-        if found.scratch_bytes >= most:  # of what is no kernel's, as decoded weights
-            break
-        most = found.scratch_bytes
     return graph, best
 
 

@@ -12,6 +12,7 @@ from toolchain import forms
 from toolchain.ir import Graph
 from toolchain.ir.check import check_with_ranges
 from toolchain.ir.ops import Mac
+from toolchain.ir.ranges import Range
 from toolchain.special_kernels import special
 
 from .plan import Plan
@@ -32,8 +33,7 @@ def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
     for op in graph.ops:
         if not isinstance(op, Mac) or special(op):
             continue
-        lo, hi = ranges[op.output.name].whole
-        if lo < -(1 << 31) or hi >= 1 << 31:
+        if not fits(ranges[op.output.name]):
             continue
         for name, form in forms.choices(op, board.core, plan.optimize):
             more = getattr(form, "more_flash_bytes", 0)
@@ -46,4 +46,10 @@ def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
     return graph, replace(plan, kernels=chosen, scratch_bytes=scratch)
 
 
-__all__ = ["run"]
+def fits(given: Range) -> bool:
+    """Whether 32 bits hold these sums, which is what every family of kernels needs."""
+    lo, hi = given.whole
+    return lo >= -(1 << 31) and hi < 1 << 31
+
+
+__all__ = ["fits", "run"]

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from toolchain import forms
 from toolchain.forms import dsp, stored
 from toolchain.ir import Graph
+from toolchain.ir.check import check_with_ranges
 from toolchain.ir.ops import Mac
 from toolchain.layout import SIZES, ctype
 from toolchain.special_kernels import special
 
+from .kernels import fits
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
     if board is None or board.compiler == "avr":  # whose flash the decoder cannot read, nor shift 24 bits in an int
         return graph, plan
     macs = [op for op in graph.ops if isinstance(op, Mac)]
+    ranges = check_with_ranges(graph)
+    narrow = {op.output.name for op in macs if fits(ranges[op.output.name])}
     users = Counter(op.weight.tensor.name for op in macs)
     now = {op.output.name: _bytes(op, plan, board) for op in macs}
     over = sum(now.values()) + sum(TABLES * op.output.channels for op in macs) + CODE - board.flash_bytes
@@ -48,13 +52,13 @@ def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
     for gain, op, form in sorted(saved, key=lambda each: -each[0]):
         if plan.optimize != "size" and over <= 0:
             break
-        proved = op.output.name in kernels  # that its sums fit 32 bits, and that the core has the instructions
-        packs = proved and board.core in dsp.CORES and stored.layer(op) is not None
+        packs = op.output.name in narrow and board.core in dsp.CORES and stored.layer(op) is not None
         kernels[op.output.name] = stored.DSP if packs else stored.NAME
         packing[op.weight.tensor.name] = form.text
         over -= gain - DECODER
     plan = replace(plan, kernels=kernels, packing=packing)
-    return graph, replace(plan, scratch_bytes=max((_scratch(op, plan, board) for op in macs), default=0))
+    scratch = (_scratch(op, plan, board, op.output.name not in narrow) for op in macs)
+    return graph, replace(plan, scratch_bytes=max(scratch, default=0))
 
 
 def _form(op: Mac, plan: Plan, board: Board) -> forms.Form | None:
@@ -66,10 +70,10 @@ def _bytes(op: Mac, plan: Plan, board: Board) -> int:
     return forms.flash(op, _form(op, plan, board))
 
 
-def _scratch(op: Mac, plan: Plan, board: Board) -> int:
+def _scratch(op: Mac, plan: Plan, board: Board, wide: bool) -> int:
     name = plan.kernels.get(op.output.name, "")
     if name in (stored.NAME, stored.DSP):
-        return stored.scratch_bytes(op, name, SIZES[ctype(op.weight.tensor.qtype)])
+        return stored.scratch_bytes(op, name, SIZES[ctype(op.weight.tensor.qtype)], wide)
     form = _form(op, plan, board)
     return form.scratch_bytes if form is not None else 0
 

@@ -5,19 +5,16 @@
  * SMLAD of that word gives S = 256 * A + B, where A and B are the sums of the two rows. SXTB16 leaves the low bytes, b, of both
  * halfwords, and SMLAD of that gives B. So two instructions and half an SXTB16 do four products, and flash holds a byte for a weight.
  * A = (S - B) >> 8 is exact while 256 * A fits 32 bits; what overflows on the way does so modulo 2**32 and comes back.
- * Static bound, checked for each row by toolchain/packed.py: largest |x| * sum |a| < 2**23, and 256 * a + b fits a halfword. */
+ * Static bound, checked for each row by toolchain/forms/dsp.py: largest |x| * sum |a| < 2**23, and 256 * a + b fits a halfword. */
+#include "nn_assembly.h"
+
 #ifdef __ARM_FEATURE_DSP
     .syntax unified
     .thumb
     .text
 
     .macro NN_DSP_BEGIN name
-    .section .text.\name, "ax", %progbits
-    .balign 4
-    .thumb_func
-    .global \name
-    .type \name, %function
-\name:
+    NN_BEGIN \name
     push {r2, r4-r11, lr} /* r2: where the sums go */
     movs r4, #0
     movs r5, #0
@@ -33,7 +30,7 @@
     pop {r0}
     stm r0, {r4-r11}
     pop {r4-r11, pc}
-    .size \name, . - \name
+    NN_END \name
     .endm
 
     /* Two rows of weights at one position. */
@@ -166,12 +163,7 @@
      * of doubled weights, twice the start; high and low half of half + (output offset << shift); pitch in bytes; `loops` times
      * `unroll` pairs in a row. */
     .macro NN_DSP_DEPTHWISE name, stride, shift, high, low, channels, pitch, loops, unroll, odd
-    .section .text.\name, "ax", %progbits
-    .balign 4
-    .thumb_func
-    .global \name
-    .type \name, %function
-\name:
+    NN_BEGIN \name
     push {r4-r11, lr}
     ldrd r8, r12, [sp, #36]
     sub sp, sp, #20
@@ -231,6 +223,6 @@
     bne 10b
     add sp, sp, #20
     pop {r4-r11, pc}
-    .size \name, . - \name
+    NN_END \name
     .endm
 #endif

@@ -5,18 +5,15 @@
  * positions times two rows of weights fill them: six loads for eight such instructions. Where windows of neighbouring positions share
  * columns, a column is loaded one time for all of its taps: six loads of x serve three taps. Odd registers point: r1, r3, r5, r7 to x, r9
  * to the weights, r11 to the sums. Nothing is assumed of alignment where taps are 1; else x is aligned to 4. Sums are modulo 2**32: no bound. */
+#include "nn_assembly.h"
+
 #ifdef __ARM_FEATURE_MVE
     .syntax unified
     .thumb
     .text
 
     .macro NN_HELIUM_BEGIN name
-    .section .text.\name, "ax", %progbits
-    .balign 4
-    .thumb_func
-    .global \name
-    .type \name, %function
-\name:
+    NN_BEGIN \name
     push {r4-r11, lr}
     vpush {d8-d15}
     sub sp, #24
@@ -28,7 +25,7 @@
     add sp, #24
     vpop {d8-d15}
     pop {r4-r11, pc}
-    .size \name, . - \name
+    NN_END \name
     .endm
 
     /* Sixteen weights of a row with as many values at each of four positions. */

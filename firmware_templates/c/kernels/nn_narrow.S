@@ -12,18 +12,15 @@
  *
  * One bit. Two values of a weight have 16 sums over four values of x. nn_narrow.h makes the table of them once for all rows, so that
  * four products are a lookup and an addition; with two positions in the halves of a table's words they are eight. */
+#include "nn_assembly.h"
+
 #ifdef __ARM_FEATURE_DSP
     .syntax unified
     .thumb
     .text
 
     .macro NN_NARROW_BEGIN name
-    .section .text.\name, "ax", %progbits
-    .balign 4
-    .thumb_func
-    .global \name
-    .type \name, %function
-\name:
+    NN_BEGIN \name
     push {r1-r11, lr} /* the places of r1 and r3 hold counters, that of r2 where the sums go */
     .endm
 
@@ -31,7 +28,7 @@
     pop {r1-r3}
     stm r2, {r4-r11}
     pop {r4-r11, pc}
-    .size \name, . - \name
+    NN_END \name
     .endm
 
     /* What the sums start from, by bits, rows and positions; L and H: the first and the last four rows of eight. */

@@ -181,7 +181,8 @@ NN_INLINE void nn_dense_narrow(const void *x, const nn_u16 *w, nn_param bias, vo
             sums[3] = nn_narrow_less(sums[3], sums[0], sums[1], sums[2]);
             sums[7] = nn_narrow_less(sums[7], sums[4], sums[5], sums[6]);
         } else {
-            sums[7] = nn_narrow_less(nn_narrow_less(sums[7], sums[0], sums[1], sums[2]), sums[3], sums[4], sums[5] + sums[6]);
+            sums[7] = nn_narrow_less(nn_narrow_less(sums[7], sums[0], sums[1], sums[2]), sums[3], sums[4], sums[5]);
+            sums[7] = (nn_s32)((uint32_t)sums[7] - (uint32_t)sums[6]);
         }
         nn_narrow_four(y, 0, sums, 1, 0, o, 8, bias, s, f, stages);
         nn_narrow_four(y, 0, sums + 4, 1, f.bits == 4 ? 0 : 4, o + 4, 8, bias, s, f, stages);

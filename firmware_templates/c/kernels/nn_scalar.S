@@ -13,6 +13,7 @@
  * const uint8_t *name(const int32_t *words, const int8_t *bytes, const uint8_t *runs, nn_scalar_job *job)
  * words: four for each tap; bytes: one for each tap; runs: for each row of the window the lengths of its runs, then 0.
  * job: {int32 rows, skip, sums[8]}: rows of the window, bytes of words between them, the four L and the four H. Returns where runs go on. */
+#include "nn_assembly.h"
 #include "nn_scalar_core.h"
 
 #ifdef NN_SCALAR_CORE
@@ -60,11 +61,7 @@
     .endm
 
     .macro NN_SCALAR_DOT name, most
-    .section .text.\name, "ax", %progbits
-    .balign 4
-    .global \name
-    .type \name, %function
-\name:
+    NN_BEGIN \name
     addi sp, sp, -48
     sw s0, 0(sp)
     sw s1, 4(sp)
@@ -137,7 +134,7 @@
     mv t2, s10
     mv t3, s10
     jr a7
-    .size \name, . - \name
+    NN_END \name
     .endm
 
 #elif NN_SCALAR_CORE == 2
@@ -169,12 +166,7 @@
     .endm
 
     .macro NN_SCALAR_DOT name, most
-    .section .text.\name, "ax", %progbits
-    .balign 4
-    .thumb_func
-    .global \name
-    .type \name, %function
-\name:
+    NN_BEGIN \name
     push {r4-r11, lr}
     mov lr, r2
     movs r4, #0
@@ -219,7 +211,7 @@
     add sp, sp, #32
     mov r0, lr
     pop {r4-r11, pc}
-    .size \name, . - \name
+    NN_END \name
     .endm
 
 #elif NN_SCALAR_CORE == 3
@@ -266,12 +258,7 @@
     .endm
 
     .macro NN_SCALAR_DOT name, most
-    .section .text.\name, "ax", %progbits
-    .balign 4
-    .thumb_func
-    .global \name
-    .type \name, %function
-\name:
+    NN_BEGIN \name
     push {r4-r7, lr}
     mov r4, r8
     mov r5, r9
@@ -339,6 +326,6 @@
     NN_SCALAR_UNPACK r10, r11
     movs r7, #0
     b 1b
-    .size \name, . - \name
+    NN_END \name
     .endm
 #endif

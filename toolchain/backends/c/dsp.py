@@ -70,7 +70,7 @@ def _depthwise(
 ) -> list[str]:
     form, q = packed.windows(op), op.input.qtype
     assert form is not None, op.output.name
-    shifts = _shifts(rest[0]) if short and op.weight.tensor.qtype.bits <= 15 else 0
+    shifts = _shifts(rest[0]) if short and form.doubles else 0
     twice = 2 if shifts else 1
     weight = c.tables.array(f"packed_{op.weight.tensor.name}", "uint32_t", form.packed(twice).ravel().tolist())
     starts = start(op, form.weight.astype(object).sum(axis=(0, 1)), twice)
@@ -100,10 +100,12 @@ def _rows(form: packed.Windows, first: ops.Op, small: bool) -> dict[int, packed.
 
 
 def _shifts(first: ops.Op) -> int:
-    """Bit n for each second shift of TensorFlow Lite Micro's, where the kernel has a case for each; else 0."""
+    """Bit n for each second shift of TensorFlow Lite Micro's, where the kernel has a case for each; else 0. The output's offset is
+    added before that shift, to less than 2**30: what they make together stays within 32 bits."""
     assert isinstance(first, ops.Requantize)
     found = {shift - 31 for shift in first.shift}
-    return sum(1 << n for n in found) if max(found) <= MOST_SHIFT else 0
+    fits = max(found) <= MOST_SHIFT and abs(first.output_offset) << max(found) < 1 << 29
+    return sum(1 << n for n in found) if fits else 0
 
 
 def dot(dot: packed.Dot, c: Context) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from toolchain.forms import stored
 from toolchain.ir import ops
-from toolchain.layout import ctype
+from toolchain.layout import SIZES, ctype
 
 from .general import general
 from .tables import CODES, fields
@@ -30,12 +30,14 @@ def header(op: ops.Mac) -> str:
 def call(op: ops.Mac, rest: Sequence[ops.Op], name: str, y: str, stages: str, c: Context) -> list[str]:
     """The statements that compute the op; `rest` are the ops that `stages` do, `y` is where the result lies."""
     data, how = form(op, stored.form_of(op, c.plan.packing[op.weight.tensor.name]), c)
+    wide = bool(c.wide(op.output))
+    scratch = stored.scratch_bytes(op, stored.NAME, SIZES[ctype(op.weight.tensor.qtype)], wide)
     kernel, start, shape = general(op, CODES[ctype(op.weight.tensor.qtype)], name, c)
     return [
         f"{kernel}_stored({c.at(op.input)}, {data}, (nn_param){start}, {y},",
         f"    {shape},",
         f"    {stages},",
-        f"    {how}, model_scratch);",
+        f"    {how}, {'model_scratch' if scratch else '0'});",
     ]
 
 

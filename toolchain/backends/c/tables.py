@@ -91,12 +91,12 @@ class Tables:
         ] = {}  # of packed weights, by array: how they lie there, how many they are
 
     def array(self, name: str, kind: str, values: Sequence[int]) -> str:
-        """The C name of an array. A constant that one op reads as it is and another as a ladder may lie in two types."""
+        """The C name of an array. What several ops read of one constant may lie in as many types and orders, with a number each."""
         given = (kind, tuple(map(int, values)))
-        found = f"model_{name}"
-        if self.arrays.get(found, given) != given:
-            found += f"_{kind.removesuffix('_t')}"
-        assert self.arrays.setdefault(found, given) == given, found
+        own = f"model_{name}"
+        names = (own, f"{own}_{kind.removesuffix('_t')}", *(f"{own}_{k}" for k in range(2, len(self.arrays) + 3)))
+        found = next(n for n in names if self.arrays.get(n, given) == given)
+        self.arrays[found] = given
         return found
 
     def const(self, const: Const) -> tuple[str, str]:
