@@ -1,7 +1,11 @@
-"""Kernels for Helium: random layers against the reference on an emulated Cortex-M55, the rounding at its corners, the fallbacks."""
+"""Kernels for Helium: random layers against the reference on an emulated Cortex-M55, the rounding at its corners, the fallbacks.
+
+BITWRIGHT_FULL=1 takes more of each.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import partial
 
@@ -24,6 +28,7 @@ from toolchain.measurement import Measurement
 from toolchain.passes import Plan
 
 BOARD = "qemu_mps3_an547"
+FULL = bool(os.environ.get("BITWRIGHT_FULL"))
 FAMILIES = ("gcc", "clang")
 
 
@@ -79,7 +84,9 @@ def shared(seed: int) -> Graph:
 CASES = range(14)
 
 
-@pytest.mark.parametrize(("first", "family"), [(0, "gcc"), (24, "clang"), (48, "gcc"), (72, "clang")])
+@pytest.mark.parametrize(
+    ("first", "family"), [(0, "gcc"), (24, "clang"), (48, "gcc"), (72, "clang")][: 4 if FULL else 2]
+)
 def test_random_layers_equal_simulate(first: int, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All 96 of tests/test_dsp.py passed with both compilers."""
     parts = [layer(seed) for seed in range(first, first + 24)]
@@ -107,7 +114,7 @@ def test_chosen_shapes_equal_simulate(family: str, monkeypatch: pytest.MonkeyPat
     assert found.bit_exact, found.first_difference
 
 
-@pytest.mark.parametrize("first", [24, None])
+@pytest.mark.parametrize("first", [24, None] if FULL else [None])
 def test_the_portable_form_stays_within_its_memory(first: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same model.c on this machine, under sanitizers: what is read and written of columns and sums, and every number."""
     parts = [shared(seed) for seed in CASES] if first is None else [layer(seed) for seed in range(first, first + 24)]
@@ -205,7 +212,7 @@ def test_an_altered_bit_of_a_weight_is_seen(kind: str, at: int, monkeypatch: pyt
     assert not measured(graph, samples, monkeypatch).bit_exact
 
 
-@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("native", [True, False] if FULL else [False])
 def test_outputs_lie_over_their_inputs_as_near_as_forms_say(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     given = case([windows, products], 40, 5, board=BOARD)
     assert set(given.plan.kernels.values()) == {"helium"}

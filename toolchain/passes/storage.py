@@ -31,7 +31,8 @@ TABLES = 12  # bytes of bias, multiplier and shift for each channel
 
 
 def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
-    if board is None or board.compiler == "avr":  # whose flash the decoder cannot read, nor shift 24 bits in an int
+    # an AVR's decoder could not read its flash, nor shift 24 bits in an int; what is not C has ways of its own
+    if board is None or board.backend != "c" or board.core == "atmega328p":
         return graph, plan
     macs = [op for op in graph.ops if isinstance(op, Mac)]
     ranges = check_with_ranges(graph)
