@@ -238,7 +238,7 @@ MOST = {
 }  # instructions for a product
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES if FULL else ["clang"])
 @pytest.mark.parametrize("kind", ["conv", "pw", "fc", "dw1", "dw2"])
 def test_instructions_for_a_product(kind: str, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = known(kind)
