@@ -87,7 +87,7 @@ MISTAKES = {
     ),
     ("baud = 115_200", "baud = 9"): "baud is 9, must be 1,200 to 3,000,000; correct the file",
     ('counter = "fpga"', 'counter = "fgpa"'): (
-        "unknown counter 'fgpa'; did you mean 'fpga'? known: none, dwt, systick, mcycle, timer, fpga"
+        "unknown counter 'fgpa'; did you mean 'fpga'? known: none, dwt, systick, mcycle, timer, mpccr, timer1, fpga"
     ),
     ('tool = "Vitis"', 'tool = "vitis"'): (
         "[fpga]: unknown tool 'vitis'; did you mean 'Vitis'? "
@@ -129,7 +129,7 @@ MISTAKES = {
     ('backend = "hls4ml"', 'backend = "c"'): "key 'core' is missing; add core = ...",
     ('backend = "hls4ml"', 'backend = "hls4ml"\ncore = "cortex-m4"'): (
         "unknown core 'cortex-m4'; did you mean 'cortex-m4f'? known: host, cortex-m0, cortex-m0plus, cortex-m3, "
-        "cortex-m4f, cortex-m7, cortex-m33, cortex-m55, rv32imac"
+        "cortex-m4f, cortex-m7, cortex-m33, cortex-m55, rv32imac, rv32imc, atmega328p"
     ),
 }  # fmt: skip
 
