@@ -115,7 +115,7 @@ ours = sorted(m for m in sys.modules if m.startswith("toolchain"))
 print(sorted(heavy), ours, file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.stderr == "[] ['toolchain', 'toolchain.cli', 'toolchain.errors']\n"
+    assert done.stderr == "[] ['toolchain', 'toolchain.cli', 'toolchain.command_line', 'toolchain.errors']\n"
 
 
 def test_inspecting_a_saved_model_imports_no_framework() -> None:

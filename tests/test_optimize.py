@@ -10,10 +10,10 @@ import pytest
 
 from tests.pages import needs, needs_compiler
 from tests.test_tflite_models import MODELS, graph, samples
-from toolchain import boards, cli, flow, passes
+from toolchain import boards, cli, command_line, flow, passes
 from toolchain.backends import c
 from toolchain.errors import ToolchainError
-from toolchain.passes.plan import Plan
+from toolchain.passes.plan import OPTIMIZE, Plan
 
 KWS = str(MODELS / "kws_ref_model.tflite")
 
@@ -105,3 +105,4 @@ def test_what_a_plan_can_be_made_for() -> None:
         ToolchainError, match=r"^plan: optimize is 'small', must be one of speed, size, ram; correct it$"
     ):
         Plan(optimize="small")
+    assert command_line.OPTIMIZE == OPTIMIZE
