@@ -16,6 +16,7 @@ from tests.native import run_native
 from toolchain import boards, flow, forms, passes, reference, special_kernels
 from toolchain.errors import MissingToolError
 from toolchain.forms import dsp as packed
+from toolchain.forms._plane import Plane, row
 from toolchain.ir import Graph, QType, Tensor, ops
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.ops import Rounding
@@ -135,15 +136,15 @@ def test_the_bounds_are_where_the_arithmetic_breaks() -> None:
     """The last sum that fits and the first that does not, in the arithmetic of the cores; a halfword that does not hold 256 a + b."""
     for n, fits in ((516, True), (517, False)):
         weight = np.array([[127] * n, [-127] * n])[:, None, :]
-        made = packed.Layer(weight, 1, 1, n, 1, 1, 1, 1, 1, 1, 0, 0, 1)
+        made = packed.Layer(weight, row(1, n), 1)
         assert made.fits(128) is fits
         x = np.full(n, -128)
         s = int((256 * weight[0, 0] + weight[1, 0]) @ x)
         low = int(weight[1, 0] @ x)
         wrapped = (s - low + (1 << 31)) % (1 << 32) - (1 << 31)
         assert (wrapped >> 8 == int(weight[0, 0] @ x)) is fits
-    assert not packed.Layer(np.array([[[-128]], [[-1]]]), 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1).fits(1)
-    assert packed.Layer(np.array([[[-128]], [[1]]]), 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1).fits(1)
+    assert not packed.Layer(np.array([[[-128]], [[-1]]]), row(1, 1), 1).fits(1)
+    assert packed.Layer(np.array([[[-128]], [[1]]]), row(1, 1), 1).fits(1)
 
 
 def test_where_the_bound_fails_the_general_kernel_is_used_and_right() -> None:
@@ -169,7 +170,7 @@ def test_a_special_kernel_goes_before_this_one(monkeypatch: pytest.MonkeyPatch) 
 def test_packed_rows_hold_every_weight_once() -> None:
     rng = np.random.default_rng(3)
     weight = rng.integers(-127, 128, (6, 3, 5))
-    made = packed.Layer(weight, 9, 9, 5, 7, 9, 3, 1, 1, 1, 0, 0, 9)
+    made = packed.Layer(weight, Plane(9, 9, 5, 7, 9, 3, 1, 1, 1, 0, 0), 9)
     halves = made.packed()
     assert halves.shape == (2, 3, 3, 2, 2)
     low = (halves + 128) % 256 - 128

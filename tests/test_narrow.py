@@ -19,6 +19,7 @@ from tests.test_dsp import BOARDS, STEP, Draw, forced, known, layer
 from toolchain import boards, flow, passes, reference
 from toolchain.errors import MissingToolError
 from toolchain.forms import dsp, narrow
+from toolchain.forms._plane import row
 from toolchain.ir import Graph, QType
 from toolchain.ir.builder import GraphBuilder
 
@@ -85,7 +86,7 @@ def test_the_portable_form_stays_within_its_memory(first: int, monkeypatch: pyte
 
 def rows_of(weight: np.ndarray, positions: int = 1) -> dsp.Layer:
     n = weight.shape[1]
-    return dsp.Layer(weight[:, None, :], 1, positions, n, 1, positions, 1, 1, 1, 1, 0, 0, positions)
+    return dsp.Layer(weight[:, None, :], row(positions, n), positions)
 
 
 @pytest.mark.parametrize(("bits", "value", "most"), [(4, -8, 511), (2, -2, 511)])

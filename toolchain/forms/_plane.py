@@ -30,8 +30,7 @@ class Plane(NamedTuple):
 def plane(op: ops.Mac) -> Plane:
     x = op.input
     if isinstance(op, ops.Dense):
-        positions = x.size // x.channels
-        return Plane(1, positions, x.channels, 1, positions, 1, 1, 1, 1, 0, 0)
+        return row(x.size // x.channels, x.channels)
     shape = op.weight.array.shape
     return Plane(
         *_two(x.shape[:-1], 1),
@@ -41,6 +40,11 @@ def plane(op: ops.Mac) -> Plane:
         *_two(op.strides, 1),
         *_two([before for before, _ in op.padding], 0),
     )
+
+
+def row(positions: int, channels: int) -> Plane:
+    """Windows of one position each, side by side."""
+    return Plane(1, positions, channels, 1, positions, 1, 1, 1, 1, 0, 0)
 
 
 def padded(op: ops.Mac) -> bool:

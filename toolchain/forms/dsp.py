@@ -16,7 +16,7 @@ import numpy as np
 from toolchain.ir import ops
 from toolchain.ir.types import Ints
 
-from ._plane import plane, pointwise, single
+from ._plane import Plane, plane, pointwise, row, single
 
 NAME = "dsp"
 CORES: tuple[str, ...] = ("cortex-m4f", "cortex-m7", "cortex-m33")
@@ -105,17 +105,7 @@ class Layer:
     """A dense layer or a convolution as nn_dsp.h takes it: two dimensions, one group."""
 
     weight: Ints  # [rows, segments, run]
-    in_h: int
-    in_w: int
-    in_c: int
-    out_h: int
-    out_w: int
-    k_h: int
-    k_w: int
-    stride_h: int
-    stride_w: int
-    top: int
-    left: int
+    at: Plane
     tile: int
 
     @property
@@ -125,8 +115,8 @@ class Layer:
     @property
     def alone(self) -> bool:
         """One position, which sees all of x: eight rows at once."""
-        whole = self.in_w == self.out_w == self.out_h == self.k_h == 1 and self.run == self.in_c
-        return whole and not self.top and not self.left
+        whole = self.at.in_w == self.at.out_w == self.at.out_h == self.at.k_h == 1 and self.run == self.at.in_c
+        return whole and not self.at.top and not self.at.left
 
     @property
     def run(self) -> int:
@@ -135,7 +125,7 @@ class Layer:
     @property
     def block(self) -> int:
         """Halfwords of packed weights for the rows of one call."""
-        return (4 if self.alone else 2) * self.k_h * 2 * self.pairs
+        return (4 if self.alone else 2) * self.at.k_h * 2 * self.pairs
 
     @property
     def pairs(self) -> int:
@@ -145,8 +135,8 @@ class Layer:
     def pitch(self) -> int:
         """Elements from a widened row to the next: an even number, with what a second position reads behind the last."""
         return (
-            -(-self.tile * self.stride_w * self.in_c // 2) * 2
-            + -(-max(self.run - self.stride_w * self.in_c, 0) // 2) * 2
+            -(-self.tile * self.at.stride_w * self.at.in_c // 2) * 2
+            + -(-max(self.run - self.at.stride_w * self.at.in_c, 0) // 2) * 2
             + 2
         )
 
@@ -154,31 +144,31 @@ class Layer:
     def instructions(self) -> float:
         """Of the inner loops and of widening."""
         blocks = -(-self.rows // (8 if self.alone else 4))
-        calls = blocks * self.out_h * (1 if self.alone else -(-self.out_w // 2))
-        return calls * self.dot.instructions + 3 * self.in_c * self.in_w * self.in_h
+        calls = blocks * self.at.out_h * (1 if self.alone else -(-self.at.out_w // 2))
+        return calls * self.dot.instructions + 3 * self.at.in_c * self.at.in_w * self.at.in_h
 
     @property
     def scratch_bytes(self) -> int:
         if self.alone:
             return 4 * self.pairs
-        behind = self.stride_w * self.in_c + 2  # a tile of odd size: a second position that nobody stores
-        return 2 * (self.k_h * self.pitch + behind)
+        behind = self.at.stride_w * self.at.in_c + 2  # a tile of odd size: a second position that nobody stores
+        return 2 * (self.at.k_h * self.pitch + behind)
 
     def order(self) -> list[tuple[int | None, int]] | None:
         """One run for each row of the output, or for each tile of a single row: widened before it is multiplied."""
         if self.alone:
             return [(0, self.rows)]
-        if self.tile < self.out_w and self.out_h > 1:
+        if self.tile < self.at.out_w and self.at.out_h > 1:
             return None
-        kept = max(self.k_h - self.stride_h, 0)  # rows widened for the row of the output before
+        kept = max(self.at.k_h - self.at.stride_h, 0)  # rows widened for the row of the output before
         found: list[tuple[int | None, int]] = []
-        for oh in range(self.out_h):
-            row = max(oh * self.stride_h - self.top + (kept if oh else 0), 0)
-            end = min(oh * self.stride_h - self.top + self.k_h, self.in_h)
-            for first in range(0, self.out_w, self.tile):
-                column = max(first * self.stride_w - self.left, 0)
-                made = oh * self.out_w + min(first + self.tile, self.out_w)
-                low = (row * self.in_w + column) * self.in_c if row < end and column < self.in_w else None
+        for oh in range(self.at.out_h):
+            row = max(oh * self.at.stride_h - self.at.top + (kept if oh else 0), 0)
+            end = min(oh * self.at.stride_h - self.at.top + self.at.k_h, self.at.in_h)
+            for first in range(0, self.at.out_w, self.tile):
+                column = max(first * self.at.stride_w - self.at.left, 0)
+                made = oh * self.at.out_w + min(first + self.tile, self.at.out_w)
+                low = (row * self.at.in_w + column) * self.at.in_c if row < end and column < self.at.in_w else None
                 found.append((low, made * self.rows))
         return found
 
@@ -193,17 +183,17 @@ class Layer:
     def dot(self) -> Dot:
         if self.alone:
             return Dot("8X1", self.pairs)
-        skip = 2 * (self.pitch - 2 * self.pairs) if self.k_h > 1 else 0
-        return Dot("4X2", self.pairs, self.k_h, skip, 2 * self.stride_w * self.in_c)
+        skip = 2 * (self.pitch - 2 * self.pairs) if self.at.k_h > 1 else 0
+        return Dot("4X2", self.pairs, self.at.k_h, skip, 2 * self.at.stride_w * self.at.in_c)
 
     def packed(self) -> Ints:
         """[blocks, segments, pairs, rows of a block / 2, 2] halfwords, 256 * a + b: the order in which nn_dsp.S reads them."""
         of = 8 if self.alone else 4
         blocks = -(-self.rows // of)
-        whole = np.zeros((blocks * of, self.k_h, 2 * self.pairs), np.int64)
+        whole = np.zeros((blocks * of, self.at.k_h, 2 * self.pairs), np.int64)
         whole[: self.rows, :, : self.run] = self.weight
         two = 256 * whole[0::2] + whole[1::2]
-        found: Ints = two.reshape(blocks, of // 2, self.k_h, self.pairs, 2).transpose(0, 2, 3, 1, 4)
+        found: Ints = two.reshape(blocks, of // 2, self.at.k_h, self.pairs, 2).transpose(0, 2, 3, 1, 4)
         return found
 
     def fits(self, largest: int) -> bool:
@@ -232,11 +222,11 @@ def layer(op: ops.Mac) -> Layer | None:
         return None
     weight = w.reshape(w.shape[0], at.k_h, -1)
     if at.out_h == at.out_w == at.k_h == 1 and at.k_w == at.in_w and not at.top and not at.left:  # one window, of all
-        return Layer(weight, 1, 1, weight.shape[2], 1, 1, 1, 1, 1, 1, 0, 0, 1)
+        return Layer(weight, row(1, weight.shape[2]), 1)
     if pointwise(op):
         positions = at.out_h * at.out_w
-        return Layer(weight, 1, positions, at.in_c, 1, positions, 1, 1, 1, 1, 0, 0, min(positions, POSITIONS))
-    return Layer(weight, *at, at.out_w)
+        return Layer(weight, row(positions, at.in_c), min(positions, POSITIONS))
+    return Layer(weight, at, at.out_w)
 
 
 @dataclass(frozen=True)

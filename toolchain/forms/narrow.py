@@ -133,17 +133,17 @@ class Narrow:
     @property
     def shared(self) -> bool:
         """Whether the sums of two positions share the words of a table."""
-        two = max(map(abs, self.values)) * self.layer.run * self.layer.k_h * self.largest < 1 << 15
+        two = max(map(abs, self.values)) * self.layer.run * self.layer.at.k_h * self.largest < 1 << 15
         return self.bits == 1 and not self.layer.alone and two
 
     @property
     def tables(self) -> int:
-        return self.layer.k_h * -(-self.layer.run // 4)
+        return self.layer.at.k_h * -(-self.layer.run // 4)
 
     @property
     def block(self) -> int:
         """Elements of packed weights for the rows of one block: halfwords, or words of two values."""
-        return self.tables if self.bits == 1 else self.of // self.fields * self.layer.k_h * 2 * self.layer.pairs
+        return self.tables if self.bits == 1 else self.of // self.fields * self.layer.at.k_h * 2 * self.layer.pairs
 
     @property
     def weight_bytes(self) -> int:
@@ -174,13 +174,13 @@ class Narrow:
     @property
     def instructions(self) -> float:
         layer, blocks = self.layer, -(-self.layer.rows // self.of)
-        widen = 3 * layer.in_c * layer.in_w * layer.in_h
-        turns = layer.out_h * (1 if layer.alone else -(-layer.out_w // 2))
+        widen = 3 * layer.at.in_c * layer.at.in_w * layer.at.in_h
+        turns = layer.at.out_h * (1 if layer.alone else -(-layer.at.out_w // 2))
         if self.bits == 1:
-            turns = layer.out_h * (-(-layer.out_w // 2) if self.shared else layer.out_w)
+            turns = layer.at.out_h * (-(-layer.at.out_w // 2) if self.shared else layer.at.out_w)
             return turns * (TABLE * self.tables + blocks * self.lookups.instructions) + widen
         eights = layer.pairs // 8 * 8
-        moved = (1 if layer.alone else 2) * (12 + layer.k_h * (10 + 2.2 * eights + 5 * (layer.pairs - eights)))
+        moved = (1 if layer.alone else 2) * (12 + layer.at.k_h * (10 + 2.2 * eights + 5 * (layer.pairs - eights)))
         return turns * (moved + blocks * sum(dot.instructions for dot in self.dots)) + widen
 
     def order(self) -> list[tuple[int | None, int]] | None:
@@ -195,7 +195,7 @@ class Narrow:
         layer, of = self.layer, self.of
         blocks = -(-layer.rows // of)
         run = -(-layer.run // 4) * 4 if self.bits == 1 else 2 * layer.pairs
-        whole = np.zeros((blocks * of, layer.k_h, run), np.int64)
+        whole = np.zeros((blocks * of, layer.at.k_h, run), np.int64)
         whole[: layer.rows, :, : layer.run] = self.weight
         if self.bits == 1:  # [blocks, tables] words: four bits of each of eight rows
             bits = (whole > self.values[0]).reshape(blocks, 8, self.tables, 4)
@@ -203,7 +203,7 @@ class Narrow:
             found: Ints = (bits.astype(np.int64) << at).sum(axis=(1, 3))
             return found
         fields, half = self.fields, 1 << (self.bits - 1)
-        split = whole.reshape(blocks, of // fields, fields, layer.k_h, layer.pairs, 2)
+        split = whole.reshape(blocks, of // fields, fields, layer.at.k_h, layer.pairs, 2)
         moved = np.concatenate([split[:, :, :-1] + half, split[:, :, -1:] & (2 * half - 1)], axis=2)
         at = self.bits * np.arange(fields)[:, None, None, None]
         halves: Ints = (moved << at).sum(axis=2).transpose(0, 2, 3, 1, 4)  # [blocks, segments, pairs, words, 2]

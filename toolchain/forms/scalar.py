@@ -15,7 +15,7 @@ import numpy as np
 from toolchain.ir import QType, ops
 from toolchain.ir.types import Ints
 
-from ._plane import plane, pointwise, single
+from ._plane import Plane, plane, pointwise, row, single
 
 NAME = "scalar"
 CORES: tuple[str, ...] = ("rv32imac", "rv32imc", "cortex-m0", "cortex-m0plus", "cortex-m3")
@@ -38,17 +38,7 @@ class Layer:
     weight: Ints  # [rows, rows of the window, taps]
     low: int  # the smallest and the largest value of x, as it is multiplied
     high: int
-    in_h: int
-    in_w: int
-    in_c: int
-    out_h: int
-    out_w: int
-    k_h: int
-    k_w: int
-    stride_h: int
-    stride_w: int
-    top: int
-    left: int
+    at: Plane
 
     @property
     def rows(self) -> int:
@@ -61,15 +51,17 @@ class Layer:
     @property
     def alone(self) -> bool:
         """One position, which sees all of x: eight rows of weights at once."""
-        whole = self.out_h == 1 and self.out_w == 1 and self.k_h == 1 and self.taps == self.in_w * self.in_c
-        return whole and not self.top and not self.left
+        whole = (
+            self.at.out_h == 1 and self.at.out_w == 1 and self.at.k_h == 1 and self.taps == self.at.in_w * self.at.in_c
+        )
+        return whole and not self.at.top and not self.at.left
 
     @property
     def lanes(self) -> tuple[int, int, int]:
         """(parts of a row, rows of a part, columns of a part): as few tiles as there may be, and then the widest."""
         found = []
         for wide in (8, 4, 2, 1):
-            part_h, part_w = -(-self.out_h // (LANES // wide)), -(-self.out_w // wide)
+            part_h, part_w = -(-self.at.out_h // (LANES // wide)), -(-self.at.out_w // wide)
             found.append((part_h * part_w, part_w, wide, part_h))
         _, part_w, wide, part_h = min(found)
         return wide, part_h, part_w
@@ -78,35 +70,35 @@ class Layer:
     def tile(self) -> int:
         """Columns of a part that are made of one filling: as many as MOST_SCRATCH holds, or one, whose windows lie in one piece."""
         _, _, part_w = self.lanes
-        if self.k_h == self.k_w == 1:
+        if self.at.k_h == self.at.k_w == 1:
             return 1  # two columns share nothing
         largest = max((t for t in range(1, part_w + 1) if self._bytes(t) <= MOST_SCRATCH), default=1)
         return min((largest, 1), key=self._instructions)
 
     def _bytes(self, tile: int) -> int:
-        return 16 * self.k_h * ((tile - 1) * self.stride_w + self.k_w) * self.in_c
+        return 16 * self.at.k_h * ((tile - 1) * self.at.stride_w + self.at.k_w) * self.at.in_c
 
     @property
     def scratch_bytes(self) -> int:
-        return self.in_c if self.alone else self._bytes(self.tile)
+        return self.at.in_c if self.alone else self._bytes(self.tile)
 
     def order(self) -> list[tuple[int | None, int]] | None:
         """One run for each filling of words, or for each eight rows of weights, which read x itself."""
         if self.alone:
             return [(0, min(k + LANES, self.rows)) for k in range(0, self.rows, LANES)]
         wide, part_h, part_w = self.lanes
-        kept = max(self.k_h - self.stride_h, 0)  # rows of words that are there from the row of the output before
+        kept = max(self.at.k_h - self.at.stride_h, 0)  # rows of words that are there from the row of the output before
         found: list[tuple[int | None, int]] = []
         end = 0
         for first in range(0, part_w, self.tile):
-            column = max(first * self.stride_w - self.left, 0)
-            last = min(min(first + self.tile, part_w) + (wide - 1) * part_w, self.out_w)
+            column = max(first * self.at.stride_w - self.at.left, 0)
+            last = min(min(first + self.tile, part_w) + (wide - 1) * part_w, self.at.out_w)
             for oh in range(part_h):
-                row = max(oh * self.stride_h - self.top + (kept if oh else 0), 0)
+                row = max(oh * self.at.stride_h - self.at.top + (kept if oh else 0), 0)
                 under = oh + (LANES // wide - 1) * part_h  # the row of the lowest lanes
-                made = under * self.out_w + last if under < self.out_h else self.out_h * self.out_w
+                made = under * self.at.out_w + last if under < self.at.out_h else self.at.out_h * self.at.out_w
                 end = max(end, made * self.rows)
-                found.append(((row * self.in_w + column) * self.in_c, end))
+                found.append(((row * self.at.in_w + column) * self.at.in_c, end))
         return found
 
     def in_place(self) -> int | None:
@@ -139,7 +131,7 @@ class Layer:
         if self.alone:
             return every
         _, part_h, part_w = self.lanes
-        kept = max(1 - self.stride_h / self.k_h, 0)  # of the rows of a window, those that the row above had
+        kept = max(1 - self.at.stride_h / self.at.k_h, 0)  # of the rows of a window, those that the row above had
         filled = -(-part_w // tile) * part_h * self._bytes(tile) // 4 * (PUT * (1 - kept) + MOVE * kept)
         return every * part_h * part_w + filled
 
@@ -235,8 +227,8 @@ class Windows:
         """For each channel the first of CUTS whose runs all stay within a half of a word; None where a channel has none."""
         rows = self.weight.reshape(9, self.channels).T
         found = []
-        for row in rows:
-            fits = (n for n, lengths in enumerate(CUTS) if self._fits(row, lengths))
+        for taps in rows:
+            fits = (n for n, lengths in enumerate(CUTS) if self._fits(taps, lengths))
             found.append(next(fits, -1))
         return None if -1 in found else found
 
@@ -271,5 +263,5 @@ def form_of(op: ops.Mac) -> Layer | Windows | None:
         return None
     at = plane(op)
     if pointwise(op):
-        at = at._replace(in_h=1, in_w=at.in_h * at.in_w, out_h=1, out_w=at.out_h * at.out_w)
-    return Layer(w.reshape(w.shape[0], at.k_h, -1), low, high, *at)
+        at = row(at.out_h * at.out_w, at.in_c)
+    return Layer(w.reshape(w.shape[0], at.k_h, -1), low, high, at)

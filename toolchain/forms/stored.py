@@ -259,7 +259,7 @@ class Unordered:
 def layer(op: ops.Mac) -> dsp.Layer | None:
     """The op in packed rows, where more than one position is worth packing them on the device."""
     found = None if isinstance(op, ops.DepthwiseConv2D) else dsp.form_of(op)
-    return found if isinstance(found, dsp.Layer) and found.out_h * found.out_w >= POSITIONS_WORTH else None
+    return found if isinstance(found, dsp.Layer) and found.at.out_h * found.at.out_w >= POSITIONS_WORTH else None
 
 
 def words(count: int) -> int:

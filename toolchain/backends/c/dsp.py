@@ -51,10 +51,8 @@ def shape(op: ops.Mac, layer: packed.Layer, block: int, short: bool) -> str:
     """nn_dsp_shape."""
     q = op.input.qtype
     return fields(
-        in_h=layer.in_h, in_w=layer.in_w, in_c=layer.in_c, out_h=layer.out_h, out_w=layer.out_w, out_c=layer.rows,
-        k_h=layer.k_h, k_w=layer.k_w, stride_h=layer.stride_h, stride_w=layer.stride_w, top=layer.top, left=layer.left,
-        tile=layer.tile, pitch=layer.pitch, block=block, zero_point=q.zero_point, x_signed=int(q.signed),
-        twice=int(short),
+        **layer.at._asdict(), out_c=layer.rows, tile=layer.tile, pitch=layer.pitch, block=block, zero_point=q.zero_point,
+        x_signed=int(q.signed), twice=int(short),
     )  # fmt: skip
 
 

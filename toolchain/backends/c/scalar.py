@@ -41,10 +41,10 @@ def call(op: ops.Mac, rest: Sequence[ops.Op], name: str, y: str, stages: str, c:
     high = _start(op, zero, layer.weight.astype(object).sum(axis=(1, 2)))
     counts = [sum(map(len, block)) for block in lengths]
     wide, part_h, part_w = layer.lanes
+    at = layer.at._replace(in_c=layer.taps) if layer.alone else layer.at
     shape = fields(
-        in_h=layer.in_h, in_w=layer.in_w, in_c=layer.taps if layer.alone else layer.in_c, out_h=layer.out_h, out_w=layer.out_w,
-        out_c=layer.rows, k_h=layer.k_h, k_w=layer.k_w, stride_h=layer.stride_h, stride_w=layer.stride_w, top=layer.top,
-        left=layer.left, lanes_w=wide, part_h=part_h, part_w=part_w, tile=layer.tile, pieces=1 if layer.tile == 1 else layer.k_h, flip=int(form.flips(q)),
+        **at._asdict(), out_c=layer.rows, lanes_w=wide, part_h=part_h, part_w=part_w, tile=layer.tile,
+        pieces=1 if layer.tile == 1 else at.k_h, flip=int(form.flips(q)),
         twice=int(bool(rest) and takes_twice(rest[0], c.ranges[op.output.name])),
     )  # fmt: skip
     if layer.alone:
@@ -57,7 +57,7 @@ def call(op: ops.Mac, rest: Sequence[ops.Op], name: str, y: str, stages: str, c:
         ]
     weight = c.tables.array(f"bytes_{op.weight.tensor.name}", "int8_t", layer.weight.ravel().tolist())
     low = [b - 32768 * n for b, n in zip(high, counts, strict=True)]
-    zeros = c.tables.array(f"{name}_zeros", "uint8_t", [q.zero_point & 255] * layer.in_c)
+    zeros = c.tables.array(f"{name}_zeros", "uint8_t", [q.zero_point & 255] * at.in_c)
     return [
         f"nn_conv_scalar({c.at(op.input)}, {weight}, {runs}, (nn_param){_param(f'{name}_low', low, c)},",
         f"    (nn_param){_param(f'{name}_bias', high, c)}, {y}, (nn_scalar_shape){shape},",
