@@ -38,6 +38,12 @@ def one_window_of_padding(b: GraphBuilder, rng: np.random.Generator) -> None:
     b.output(b.conv2d(b.input("x", (1, 1, 16), S8), w, None, "y", strides=(2, 2), padding=((1, 0), (0, 0))))
 
 
+def one_window_of_many_positions(b: GraphBuilder, rng: np.random.Generator) -> None:
+    """All of x is moved by 128 first: its positions too, not its channels alone."""
+    w = b.const("w", rng.integers(-20, 20, (16, 9, 4)), bits=8, signed=True)
+    b.output(b.conv1d(b.input("x", (9, 4), QType.of(8, False, 1)), w, None, "y"))
+
+
 def taps_beyond_a_halfword(b: GraphBuilder, rng: np.random.Generator) -> None:
     w = b.const("w", rng.integers(30_000, 65_536, (3, 3, 4)))
     b.output(b.depthwise_conv2d(b.input("x", (6, 6, 4), S8), w, None, "y"))
@@ -80,6 +86,7 @@ BUILDS: list[Build] = [
     unsigned_rows,
     one_shifted_window,
     one_window_of_padding,
+    one_window_of_many_positions,
     taps_beyond_a_halfword,
     taps_that_cannot_be_doubled,
     a_large_output_offset,

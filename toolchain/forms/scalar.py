@@ -80,7 +80,7 @@ class Layer:
 
     @property
     def scratch_bytes(self) -> int:
-        return self.at.in_c if self.alone else self._bytes(self.tile)
+        return self.taps if self.alone else self._bytes(self.tile)
 
     def order(self) -> list[tuple[int | None, int]] | None:
         """One run for each filling of words, or for each eight rows of weights, which read x itself."""
