@@ -6,6 +6,7 @@ says why that suffices.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -147,16 +148,17 @@ class Layer:
 def runs(rows: Ints, low: int, high: int) -> list[int]:
     """The fewest runs of taps, the first the longest, such that each row's sum over a run stays within a half of a word."""
     least, most = np.minimum(rows * low, rows * high), np.maximum(rows * low, rows * high)
-    least, most = np.minimum(least, 0), np.maximum(most, 0)
-    found, n = [], 0
-    below, above = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
-    for a, b in zip(least.T, most.T, strict=True):
-        if n == TAPS[-1] or (below + a).min() < LOWEST or (above + b).max() > HIGHEST:
-            assert n, "one tap always fits: |x| and |w| are at most 128"
-            found.append(n)
-            n, below, above = 0, np.zeros_like(below), np.zeros_like(above)
-        n, below, above = n + 1, below + a, above + b
-    return [*found, n]
+    downs, ups = (np.cumsum(part, axis=1).tolist() for part in (-np.minimum(least, 0), np.maximum(most, 0)))
+    sums = [([0, *each], bound) for part, bound in ((downs, -LOWEST), (ups, HIGHEST)) for each in part]
+    found, start, last = [], 0, rows.shape[1]
+    while start < last:
+        end = min(start + TAPS[-1], last)
+        for each, bound in sums:  # it only rises, so the first that is beyond the bound ends the run
+            end = bisect_right(each, bound + each[start], start + 1, end + 1) - 1
+        assert end > start, "one tap always fits: |x| and |w| are at most 128"
+        found.append(end - start)
+        start = end
+    return found
 
 
 def taps(lengths: Iterable[int]) -> int:
