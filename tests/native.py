@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from toolchain.backends.c.names import field_name
 from toolchain.ir import Graph, Tensor
 from toolchain.layout import ctype, tensors
 from toolchain.passes import Plan
+from toolchain.passes.arena import ALIGN
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-Wconversion")
 SANITIZE = ("-O1", "-g", "-fsanitize=undefined,address", "-fno-sanitize-recover=all")
@@ -122,6 +124,14 @@ def run_tensors(graph: Graph, plan: Plan, inputs: Mapping[str, np.ndarray]) -> d
     return {s.index: found[str(s.index)].astype(np.int64) for s in slots}
 
 
+def apart(plan: Plan) -> Plan:
+    """What kernels need while they run, behind the tensors, each ending with the arena: a sanitizer sees what is written beyond it."""
+    most = max((-(-size // ALIGN) * ALIGN for size in plan.scratch.values()), default=0)
+    end = -(-plan.arena_bytes // ALIGN) * ALIGN + most
+    at = {name: (end - size) // ALIGN * ALIGN for name, size in plan.scratch.items()}
+    return replace(plan, arena_bytes=end, scratch_at=at) if plan.scratch else plan
+
+
 def run_native(
     graph: Graph,
     inputs: Mapping[str, np.ndarray],
@@ -133,6 +143,7 @@ def run_native(
     """Outputs of the generated C by name, int64. With a plan of your own the graph is taken as it is, without passes."""
     if plan is None:
         graph, plan = passes.run(graph, None)
+    plan = apart(plan) if sanitize else plan
     files, _ = model_files(graph, plan, "native")
     with tempfile.TemporaryDirectory(prefix="bitwright-native-") as scratch:
         program = compile_native(files, Path(scratch), SANITIZE if sanitize else ("-O1",))

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.pages import needs, needs_compiler
+from tests.test_arena import written_bytes
 from tests.test_tflite_models import MODELS, graph, samples
 from toolchain import boards, cli, command_line, flow, passes
 from toolchain.backends import c
+from toolchain.boards import Board
 from toolchain.errors import ToolchainError
+from toolchain.ir import Graph
+from toolchain.layout import nbytes
 from toolchain.passes.plan import OPTIMIZE, Plan
 
 KWS = str(MODELS / "kws_ref_model.tflite")
-
-
-def ram(plan: Plan) -> int:
-    return plan.arena_bytes + plan.scratch_bytes
 
 
 def test_code_is_small() -> None:
@@ -36,7 +36,7 @@ def test_code_is_small() -> None:
         _, tables = c.model_files(given, plan, "unicorn_m4")
         code[optimize] = found[optimize].flash_bytes - sum(tables.values())
     if any("arm-none-eabi-gcc" in name for name in found["size"].versions):
-        assert code["size"] <= 10_650 < code["speed"]
+        assert code["size"] <= 10_680 < code["speed"]
         assert found["size"].flash_bytes <= 43_100
         per_mac = found["size"].count_per_mac
         assert per_mac is not None
@@ -44,30 +44,52 @@ def test_code_is_small() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [("ad01_int8", 256), ("kws_ref_model", 9_728), ("pretrainedResnet_quant", 33_311)]
+    ("name", "most"), [("ad01_int8", 256), ("kws_ref_model", 9_728), ("pretrainedResnet_quant", 17_951)]
 )
 def test_ram_is_the_least_of_all(name: str, most: int) -> None:
     board = boards.load("unicorn_m4")
-    least = passes.run(graph(name), board, optimize="ram")[1]
-    assert ram(least) == most <= ram(passes.run(graph(name), board)[1])
+    made, least = passes.run(graph(name), board, optimize="ram")
+    assert least.arena_bytes == most <= passes.run(graph(name), board)[1].arena_bytes
     assert least.digest() != passes.run(graph(name), board)[1].digest()
+    assert written_bytes(made, least) == []
+
+
+def of_memory(board: Board, graph: Graph, arena: int) -> Board:
+    """The board with just so much memory that an arena of this size is left."""
+    ends = sum(map(nbytes, (*graph.inputs, *graph.outputs)))
+    return replace(board, ram_bytes=arena + ends + board.stack_bytes + board.largest_payload + passes.FIRMWARE)
 
 
 def test_what_would_not_fit_is_made_for_less_memory() -> None:
-    board = boards.load("unicorn_m4")
-    rest = 2 * 640 + board.stack_bytes + board.largest_payload + passes.FIRMWARE
-    for spare, kernels in ((0, 10), (-1, 0)):
-        small = replace(board, ram_bytes=128 + 1280 + rest + spare)
-        _, plan = passes.run(graph("ad01_int8"), small)
-        assert (len(plan.kernels), plan.optimize) == (kernels, "speed")
+    """And of what fits, the fewest instructions: the first ops go in bands, in more of them the less memory there is."""
+    board, given = boards.load("unicorn_m4"), graph("pretrainedResnet_quant")
+    found = []
+    for arena in (36_080, 36_079, 24_000, 20_000, 17_951):
+        made, plan = passes.run(given, of_memory(board, given, arena))
+        found.append((plan.arena_bytes, len(plan.kernels), len(made.ops)))
+        assert plan.arena_bytes <= arena
+        assert plan.optimize == "speed"
+        assert written_bytes(made, plan) == []
+    assert found == [(36_080, 10, 36), (29_424, 13, 51), (23_792, 28, 109), (19_696, 36, 155), (17_951, 42, 201)]
 
 
-def test_ram_computes_the_same() -> None:
+def test_where_nothing_fits_the_least_is_taken() -> None:
+    """What says that it does not fit has the smallest numbers to say."""
+    board, given = boards.load("unicorn_m4"), graph("ad01_int8")
+    _, plan = passes.run(given, of_memory(board, given, 100))
+    assert (plan.arena_bytes, plan.optimize) == (256, "ram")
+
+
+@pytest.mark.parametrize(("name", "arena"), [("ad01_int8", 256), ("pretrainedResnet_quant", 20_000)])
+def test_with_less_memory_it_computes_the_same(name: str, arena: int, monkeypatch: pytest.MonkeyPatch) -> None:
     needs_compiler("arm", "cortex-m4f")
     needs("unicorn")
-    given = graph("ad01_int8")
-    x = {given.inputs[0].name: samples("ad01_int8")[:4]}
-    assert flow.measure(given, "unicorn_m4", x, runs=1, optimize="ram").bit_exact
+    given = graph(name)
+    monkeypatch.setattr(boards, "load", lambda name, load=boards.load: of_memory(load(name), given, arena))
+    x = {given.inputs[0].name: samples(name)[:4]}
+    found = flow.measure(given, "unicorn_m4", x, runs=1)
+    assert found.bit_exact
+    assert found.arena_bytes <= arena
 
 
 def test_the_command_says_what_it_was_made_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

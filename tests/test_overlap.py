@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tests.graphs import inputs_for
-from tests.native import run_native
+from tests.native import apart, run_native
 from tests.pages import needs, needs_compiler
 from toolchain import boards, forms, layout, measurement, overlap, reference
 from toolchain.backends import c as back_end
@@ -236,7 +236,7 @@ def case(makers: list[Make], count: int, seed: int, nearer: int = 0, only_sharp:
         if off or (d == distance and distance > 0):
             sharp.append(step)
     size = max([arena[n] + nbytes(t) for t in graph.tensors() for n in [t.name] if n in arena], default=0) + 64
-    plan = replace(chosen, fused=frozenset(fused), arena=arena, arena_bytes=size)
+    plan = apart(replace(chosen, fused=frozenset(fused), arena=arena, arena_bytes=size))
     return Case(graph, plan, tuple(sharp) if only_sharp else steps)
 
 

@@ -164,10 +164,11 @@ def test_plan_is_frozen_and_its_digest_names_every_choice() -> None:
         replace(plan, alias={}),
         replace(plan, packing={}),
         replace(plan, kernels={"f": "dsp"}),
-        replace(plan, kernels={"f": "dsp"}, scratch_bytes=8),
+        replace(plan, scratch={"f": 8}),
+        replace(plan, scratch={"f": 8}, scratch_at={"f": 8}),
     ]
-    assert len({p.digest() for p in (plan, *others)}) == 8
-    assert len({plan, *others}) == 8
+    assert len({p.digest() for p in (plan, *others)}) == 9
+    assert len({plan, *others}) == 9
     with pytest.raises(FrozenInstanceError):
         plan.arena_bytes = 1  # type: ignore[misc]
     with pytest.raises(TypeError):

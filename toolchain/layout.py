@@ -104,10 +104,31 @@ def functions(graph: Graph, plan: Plan) -> tuple[Function, ...]:
 
 
 def is_view(op: Op, plan: Plan) -> bool:
-    """Whether an op only names memory that is filled already: a Reshape in place, or a Concat of which every input is."""
+    """Whether an op only names memory that is filled already: a Reshape or rows of a Slice in place, or a Concat of which every
+    input is."""
     if isinstance(op, ops.Concat):
         return all(in_place(op, plan))
-    return isinstance(op, ops.Reshape) and plan.place(op.input.name) == plan.place(op.output.name)
+    start = view_start(op)
+    if start is None:
+        return False
+    (space, at), found = plan.place(ops.inputs_of(op)[0].name), plan.place(op.output.name)
+    return found == (space, at + start)
+
+
+def view_start(op: Op) -> int | None:
+    """The bytes from the start of an op's input to its output, where that is a run of the input's memory: 0 for a Reshape, those of
+    the rows before for a Slice of whole rows; None for every other op."""
+    if isinstance(op, ops.Reshape):
+        return 0
+    if not isinstance(op, ops.Slice):
+        return None
+    x, y = op.input, op.output
+    axis = next((k for k, n in enumerate(y.shape) if n != 1), len(y.shape) - 1)  # before it one index of each axis
+    whole = y.shape[axis + 1 :] == x.shape[axis + 1 :] and not any(op.begin[axis + 1 :])
+    if not y.shape or not whole or (op.strides[axis] != 1 and y.shape[axis] > 1) or ctype(x.qtype) != ctype(y.qtype):
+        return None
+    steps = [prod(x.shape[k + 1 :]) for k in range(len(x.shape))]
+    return sum(begin * step for begin, step in zip(op.begin, steps, strict=True)) * SIZES[ctype(x.qtype)]
 
 
 def concat_starts(op: ops.Concat) -> tuple[int, ...] | None:
@@ -142,7 +163,6 @@ def ram_bytes(graph: Graph, plan: Plan) -> dict[str, int]:
     """The parts of a model's static RAM by name."""
     return {
         "arena": plan.arena_bytes,
-        "scratch": plan.scratch_bytes,
         "inputs": sum(map(nbytes, graph.inputs)),
         "outputs": sum(map(nbytes, graph.outputs)),
         "states": sum(nbytes(s.input) for s in graph.states),
@@ -172,7 +192,7 @@ def tensors(graph: Graph, plan: Plan) -> tuple[TensorSlot, ...]:
         if function.output is not None:
             made[function.output.name] = function.index
     for op in graph.ops:  # what only names memory is there as soon as the last of that is
-        if isinstance(op, (ops.Reshape, ops.Concat)) and op.output.name not in made:
+        if isinstance(op, (ops.Reshape, ops.Slice, ops.Concat)) and op.output.name not in made:
             made[op.output.name] = max(made.get(t.name, -1) for t in ops.inputs_of(op))
     copied = {t.name for t in copies(graph)}
     rows = [(t, "input", -1) for t in graph.inputs]

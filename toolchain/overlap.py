@@ -156,6 +156,7 @@ def check(graph: Graph, plan: Plan) -> None:
     for k, step in enumerate(steps):
         out = step[-1].output
         space, at = plan.place(out.name)
+        _check_scratch(step, k, plan, held, last)
         for begin, size in [] if is_view(head(step), plan) else _written(step, plan, at):
             for name, t in held.items():
                 there, other = plan.place(name)
@@ -169,6 +170,18 @@ def check(graph: Graph, plan: Plan) -> None:
                     what = f"lies at {at:,} of {space or 'the arena'}, over %{name} at {other:,}, which is still to be read"
                     raise ToolchainError(where(step[-1]), what, "let the planner place it")
         held[out.name] = out
+
+
+def _check_scratch(step: Chain, k: int, plan: Plan, held: Mapping[str, Tensor], last: Mapping[str, int]) -> None:
+    """What a kernel needs while it runs lies over nothing that it or a later function reads, nor over what it writes."""
+    name, out = head(step).output.name, step[-1].output
+    size, at = plan.scratch.get(name, 0), plan.scratch_at.get(name, 0)
+    alive = [t for t in held.values() if last.get(t.name, -1) >= k]
+    for t in [*alive, out] if size else []:
+        space, other = plan.place(t.name)
+        if not space and _meet(at, size, other, nbytes(t)):
+            what = f"needs {size:,} bytes at {at:,} of the arena while it runs, over %{t.name} at {other:,}"
+            raise ToolchainError(where(step[-1]), what, "let the planner place it")
 
 
 def _written(step: Chain, plan: Plan, at: int) -> list[tuple[int, int]]:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from toolchain import overlap
 from toolchain.ir import Graph, ops
 from toolchain.ir.ops import inputs_of
-from toolchain.layout import SIZES, WORDS, Chain, chains, concat_starts, ctype, head, nbytes, reads
+from toolchain.layout import SIZES, WORDS, Chain, chains, concat_starts, ctype, head, nbytes, reads, view_start
 
-from .packing import Body, Piece, Problem, pack
+from .packing import Body, Piece, Problem, need, pack
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -41,6 +41,12 @@ def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
     return graph, replace(best, arena_lower_bound=bound, arena_proved=proved)
 
 
+def needs(graph: Graph, plan: Plan) -> list[int]:
+    """For each step the bytes that it takes at least, wherever all lies."""
+    found, _ = problem(graph, plan, Views(graph, plan))
+    return [need(found, k) for k in range(len(chains(graph, plan.fused)))]
+
+
 def planned(graph: Graph, plan: Plan, views: Views) -> Plan:
     found, roots = problem(graph, plan, views)
     packing = pack(found)
@@ -58,7 +64,8 @@ def planned(graph: Graph, plan: Plan, views: Views) -> Plan:
         elif name != root:
             alias[name] = root
             within |= {name: at} if at else {}
-    made = replace(plan, arena=arena, arena_bytes=packing.total, alias=alias, within=within)
+    scratch_at = {name: start[_scratch(name)] for name in plan.scratch}
+    made = replace(plan, arena=arena, arena_bytes=packing.total, alias=alias, within=within, scratch_at=scratch_at)
     return replace(made, arena_lower_bound=packing.lower_bound, arena_proved=packing.proved)
 
 
@@ -75,8 +82,8 @@ class Views:
         steps = chains(graph, plan.fused)
         for step in steps:
             op = head(step)
-            if isinstance(op, ops.Reshape):
-                self._reshape(op, sizes)
+            if isinstance(op, (ops.Reshape, ops.Slice)):
+                self._view(op, sizes)
             elif isinstance(op, ops.Concat) and join:
                 self._concat(op, sizes)
         last = _last_reads(graph, steps, self)
@@ -92,11 +99,15 @@ class Views:
             at += more
         return name, at
 
-    def _reshape(self, op: ops.Reshape, sizes: dict[str, int]) -> None:
-        """The output is a name of the input's memory, or the input of the output's if that has memory of its own."""
+    def _view(self, op: ops.Reshape | ops.Slice, sizes: dict[str, int]) -> None:
+        """The output is a name of its part of the input's memory; the input one of the output's, if that is as large and has memory
+        of its own."""
+        start = view_start(op)
         (a, at), (b, _) = self.find(op.input.name), self.find(op.output.name)
+        if start is None:
+            return
         if b not in self.pinned:
-            self.base[b] = a, at
+            self.base[b] = a, at + start
         elif a not in self.pinned and sizes[a] == sizes[b]:  # the input may be a part of what a Concat joined
             self.base[a] = b, 0
         else:
@@ -129,8 +140,8 @@ class Views:
 
 
 def problem(graph: Graph, plan: Plan, views: Views) -> tuple[Problem, tuple[str, ...]]:
-    """What the arena must hold: a body for each memory of its own, a piece of it for each time and place that is written; and
-    the tensor at the start of each body."""
+    """What the arena must hold: a body for each memory of its own, a piece of it for each time and place that is written, the
+    scratch of each kernel among them; and the name of each body, which is the tensor at its start."""
     steps = chains(graph, plan.fused)
     words = {inputs_of(op)[0].name for op in graph.ops if op.output.name in plan.kernels}
     words |= {s.output.name for s in graph.states if nbytes(s.output) >= WORDS}  # copied at the end, by words
@@ -139,12 +150,14 @@ def problem(graph: Graph, plan: Plan, views: Views) -> tuple[Problem, tuple[str,
     aligns: dict[str, int] = {}
     piece_of: dict[str, str] = {}  # a tensor -> the piece that holds it
     for k, step in enumerate(steps):
-        out = step[-1].output
+        out, op = step[-1].output, head(step)
+        if op.output.name in plan.scratch:
+            name = _scratch(op.output.name)
+            pieces[name], aligns[name] = [Piece(name, plan.scratch[op.output.name], k, k)], ALIGN
         root, at = views.find(out.name)
         if root in views.pinned:
             continue
-        op = head(step)
-        if isinstance(op, ops.Reshape) and out.name in views.views:
+        if isinstance(op, (ops.Reshape, ops.Slice)) and out.name in views.views:
             holder = op.input.name
             if holder in piece_of:
                 piece_of[out.name] = piece_of[holder]
@@ -172,13 +185,18 @@ def problem(graph: Graph, plan: Plan, views: Views) -> tuple[Problem, tuple[str,
     return Problem(bodies, over), tuple(pieces)
 
 
+def _scratch(name: str) -> str:
+    """The memory that the kernel of an op needs while it runs, among the names of tensors, which have no spaces."""
+    return f"scratch of {name}"
+
+
 def _last_reads(graph: Graph, steps: Sequence[Chain], views: Views) -> dict[str, int]:
     """The last step at which a tensor's bytes are needed under its name or that of a Reshape of it. What a state becomes is
     read after all steps; what goes into a Concat in place, until that takes over."""
     last: dict[str, int] = {s.output.name: len(steps) for s in graph.states}
     for k, step in reversed(list(enumerate(steps))):
         op = head(step)
-        view = isinstance(op, ops.Reshape) and op.output.name in views.views
+        view = isinstance(op, (ops.Reshape, ops.Slice)) and op.output.name in views.views
         for t in reads(step):
             until = max(k, last.get(op.output.name, k)) if view else k
             last[t.name] = max(last.get(t.name, -1), until)

@@ -20,7 +20,7 @@ from .plan import Plan
 if TYPE_CHECKING:
     from toolchain.boards import Board
 
-SHARE = 4  # a quarter of the board's RAM for scratch and of its flash for what weights take more than as they are: the rest is the model's
+SHARE = 4  # a quarter of the board's flash for what weights take more than as they are: the rest is the model's
 
 
 def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
@@ -28,8 +28,8 @@ def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
         return graph, plan
     ranges = check_with_ranges(graph)
     chosen: dict[str, str] = {}
-    scratch, flash = 0, 0 if plan.optimize == "size" else board.flash_bytes // SHARE
-    most = board.ram_bytes // SHARE if plan.most_scratch is None else plan.most_scratch
+    scratch: dict[str, int] = {}
+    flash = 0 if plan.optimize == "size" else board.flash_bytes // SHARE
     for op in graph.ops:
         if not isinstance(op, Mac) or special(op):
             continue
@@ -37,13 +37,14 @@ def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
             continue
         for name, form in forms.choices(op, board.core, plan.optimize):
             more = getattr(form, "more_flash_bytes", 0)
-            if form.scratch_bytes > most or more > flash:
+            if more > flash:
                 continue
             flash -= more
             chosen[op.output.name] = name
-            scratch = max(scratch, form.scratch_bytes)
+            if form.scratch_bytes:
+                scratch[op.output.name] = form.scratch_bytes
             break
-    return graph, replace(plan, kernels=chosen, scratch_bytes=scratch)
+    return graph, replace(plan, kernels=chosen, scratch=scratch)
 
 
 def fits(given: Range) -> bool:

@@ -150,14 +150,15 @@ def _span(problem: Problem, p: Piece, q: Piece) -> tuple[int, int]:
 
 def lower_bound(problem: Problem) -> int:
     """The most bytes that are needed at any one step, what may be shared counted once: no offsets take fewer."""
-    return max((_need(problem, k) for k in _moments(problem)), default=0)
+    return max((need(problem, k) for k in _moments(problem)), default=0)
 
 
 def _moments(problem: Problem) -> list[int]:
     return sorted({p.first for body in problem.bodies for p in body.pieces})
 
 
-def _need(problem: Problem, k: int) -> int:
+def need(problem: Problem, k: int) -> int:
+    """The bytes that are needed at step k, what may be shared counted once."""
     total = sum(_covered(body, k) for body in problem.bodies)
     return total - sum(_shared(problem, y, xs) for y, xs in _pairs(problem, k))
 

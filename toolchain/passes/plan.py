@@ -114,10 +114,10 @@ class Plan:
     """`fused`: values that are never stored. `arena`: byte offset of each tensor there. `alias`: tensors that are another
     name for a graph input, output or state, or for the part of it that begins `within` bytes from its start. `packing`: how a
     constant is stored, one value in one storage type unless said. `kernels`: by an op's output, the kernel that is not the general
-    one. `scratch_bytes`: what the largest of them needs while it runs. `optimize`: what kernels and storage were chosen for. `most_scratch`: kernels that need more than this were
-    not. `hls`: how an HLS back end builds it, None for every other
-    back end. What is proved of `arena_bytes` is no choice, so not in the digest: no offsets for these tensors
-    take less than `arena_lower_bound`, the most that is needed at one step, nor less than `arena_proved`, by a search."""
+    one; `scratch`: the bytes that it needs while it runs, and `scratch_at`: where in the arena. `optimize`: what kernels and storage
+    were chosen for. `hls`: how an HLS back end builds it, None for every other back end. What is proved of `arena_bytes` is no
+    choice, so not in the digest: no offsets for these tensors take less than `arena_lower_bound`, the most that is needed at one
+    step, nor less than `arena_proved`, by a search."""
 
     fused: frozenset[str] = frozenset()
     arena: Mapping[str, int] = field(default_factory=dict)
@@ -125,19 +125,19 @@ class Plan:
     alias: Mapping[str, str] = field(default_factory=dict)
     packing: Mapping[str, str] = field(default_factory=dict)
     kernels: Mapping[str, str] = field(default_factory=dict)
-    scratch_bytes: int = 0
+    scratch: Mapping[str, int] = field(default_factory=dict)
+    scratch_at: Mapping[str, int] = field(default_factory=dict)
     hls: Hls | None = None
     within: Mapping[str, int] = field(default_factory=dict)
     arena_lower_bound: int = 0
     arena_proved: int = 0
     optimize: str = "speed"
-    most_scratch: int | None = None
 
     def __post_init__(self) -> None:
         if self.optimize not in OPTIMIZE:
             what = f"optimize is {self.optimize!r}, must be one of {', '.join(OPTIMIZE)}"
             raise ToolchainError("plan", what, "correct it")
-        for name in ("arena", "alias", "packing", "kernels", "within"):
+        for name in ("arena", "alias", "packing", "kernels", "scratch", "scratch_at", "within"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def place(self, name: str) -> tuple[str, int]:
@@ -170,13 +170,13 @@ class Plan:
         }
         # a plan without these keeps the digest it has always had
         if self.kernels:
-            parts |= {"kernels": dict(self.kernels), "scratch_bytes": self.scratch_bytes}
+            parts["kernels"] = dict(self.kernels)
+        if self.scratch:
+            parts |= {"scratch": dict(self.scratch), "scratch_at": dict(self.scratch_at)}
         if self.hls is not None:
             parts["hls"] = self.hls.parts()
         if self.optimize != "speed":
             parts["optimize"] = self.optimize
-        if self.most_scratch is not None:
-            parts["most_scratch"] = self.most_scratch
         if self.within:
             parts["within"] = dict(self.within)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

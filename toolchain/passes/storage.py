@@ -49,34 +49,24 @@ def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
         least = max(DECODER, size / LEAST) if plan.optimize == "size" else DECODER
         if form is not None and size - form.weight_bytes > least:
             saved.append((size - form.weight_bytes, op, form))
-    kernels, packing = dict(plan.kernels), dict(plan.packing)
+    kernels, packing, scratch = dict(plan.kernels), dict(plan.packing), dict(plan.scratch)
     for gain, op, form in sorted(saved, key=lambda each: -each[0]):
         if plan.optimize != "size" and over <= 0:
             break
         packs = op.output.name in narrow and board.core in dsp.CORES and stored.layer(op) is not None
         kernels[op.output.name] = stored.DSP if packs else stored.NAME
         packing[op.weight.tensor.name] = form.text
+        wide = op.output.name not in narrow
+        needs = stored.scratch_bytes(op, kernels[op.output.name], SIZES[ctype(op.weight.tensor.qtype)], wide)
+        scratch[op.output.name] = needs
         over -= gain - DECODER
-    plan = replace(plan, kernels=kernels, packing=packing)
-    scratch = (_scratch(op, plan, board, op.output.name not in narrow) for op in macs)
-    return graph, replace(plan, scratch_bytes=max(scratch, default=0))
-
-
-def _form(op: Mac, plan: Plan, board: Board) -> forms.Form | None:
-    name = plan.kernels.get(op.output.name)
-    return next((form for found, form in forms.choices(op, board.core, plan.optimize) if found == name), None)
+    return graph, replace(plan, kernels=kernels, packing=packing, scratch={k: n for k, n in scratch.items() if n})
 
 
 def _bytes(op: Mac, plan: Plan, board: Board) -> int:
-    return forms.flash(op, _form(op, plan, board))
-
-
-def _scratch(op: Mac, plan: Plan, board: Board, wide: bool) -> int:
-    name = plan.kernels.get(op.output.name, "")
-    if name in (stored.NAME, stored.DSP):
-        return stored.scratch_bytes(op, name, SIZES[ctype(op.weight.tensor.qtype)], wide)
-    form = _form(op, plan, board)
-    return form.scratch_bytes if form is not None else 0
+    name = plan.kernels.get(op.output.name)
+    form = next((form for found, form in forms.choices(op, board.core, plan.optimize) if found == name), None)
+    return forms.flash(op, form)
 
 
 __all__ = ["run"]

@@ -10,7 +10,7 @@ from toolchain.layout import ctype, functions
 from toolchain.passes.plan import Plan
 
 from .names import check_names, field_name, macro_name
-from .source import memory_bytes, state_values, waiting
+from .source import state_values, waiting
 from .tables import INT64, number, rows
 
 
@@ -46,7 +46,7 @@ extern "C" {{
 #define MODEL_GRAPH_DIGEST "{digest}" /* of what the model computes, on every board */
 #define MODEL_GRAPH_DIGEST_BYTES {{ \\
 {rows(digest_bytes.split(", ")).rstrip(",").replace(chr(10), f" {chr(92)}{chr(10)}")} }}
-#define MODEL_ARENA_BYTES {plan.arena_bytes} /* {"of the memory, for what lies between ops" if instance else "static RAM between ops, beside inputs, outputs and states"} */
+#define MODEL_ARENA_BYTES {plan.arena_bytes} /* RAM that an inference works in, beside inputs, outputs and states */
 
 {_struct("model_inputs", graph.inputs)}
 
@@ -106,7 +106,7 @@ def _instance(graph: Graph, plan: Plan) -> str:
     fields += ["model_state_values states;"] if graph.states else []
     fields += ["model_state_values next_states;"] if waiting(graph, plan) else []
     lines = "\n".join(f"    {field}" for field in fields)
-    return f"""#define MODEL_MEMORY_BYTES {memory_bytes(plan)} /* the arena and the scratch of kernels */
+    return f"""#define MODEL_MEMORY_BYTES MODEL_ARENA_BYTES
 
 {states}typedef struct {{
 {lines}

@@ -20,7 +20,7 @@ from toolchain.passes.plan import Plan
 from .families import assembly
 from .header import debug_header, header
 from .names import KEPT
-from .source import memory_bytes, source
+from .source import source
 
 if TYPE_CHECKING:
     from toolchain.boards import Board
@@ -107,7 +107,7 @@ def _banner(what: str, board_name: str) -> str:
 
 def lent_bytes(members: Sequence[Member]) -> int:
     """The memory that all models run in, one at a time."""
-    return max(memory_bytes(m.plan) for m in members)
+    return max(m.plan.arena_bytes for m in members)
 
 
 def check_fit(members: Sequence[Member], tables: dict[str, int], board: Board) -> None:

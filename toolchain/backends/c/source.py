@@ -29,11 +29,6 @@ class Source:
     kernels: tuple[str, ...]
 
 
-def memory_bytes(plan: Plan) -> int:
-    """What an instance is lent while it runs: the arena, and behind it the scratch of kernels."""
-    return -(-plan.arena_bytes // ALIGN) * ALIGN + plan.scratch_bytes if plan.scratch_bytes else plan.arena_bytes
-
-
 def source(graph: Graph, plan: Plan, banner: str, instance: bool = False) -> Source:
     """With `instance` the model writes no memory but what its caller gives it: `self`, beside in and out."""
     tables = Tables(plan)
@@ -64,8 +59,6 @@ def _memory(graph: Graph, plan: Plan) -> str:
     if plan.arena_bytes:
         lines.append("static uint8_t model_arena[MODEL_ARENA_BYTES] NN_ALIGNED;")
         lines.append(f"typedef char model_arena_is_exact[sizeof(model_arena) == {plan.arena_bytes} ? 1 : -1];")
-    if plan.scratch_bytes:
-        lines.append(f"static nn_s16 model_scratch[{-(-plan.scratch_bytes // 2)}] NN_ALIGNED;")
     return "\n".join(lines)
 
 
@@ -111,21 +104,22 @@ def _states(graph: Graph, tables: Tables) -> str:
     return "\n".join(lines)
 
 
-def _locals(text: str, c: Context) -> list[str]:
-    """Names of the instance's memory, for a body that uses them."""
+def _locals(f: Function, text: str, c: Context) -> list[str]:
+    """Names of memory that a body uses: the instance's, and the part of the arena that its kernel needs while it runs."""
     lines = []
-    if c.instance and "model_arena" in text:
+    scratch = "model_scratch" in text
+    if c.instance and (scratch or "model_arena" in text):
         lines.append(f"    uint8_t *const model_arena = __builtin_assume_aligned(self->memory, {ALIGN});")
-    if c.instance and "model_scratch" in text:
-        at = memory_bytes(c.plan) - c.plan.scratch_bytes
-        lines.append(f"    nn_s16 *const model_scratch = __builtin_assume_aligned(self->memory + {at}, {ALIGN});")
+    if scratch:
+        at = c.plan.scratch_at[head(f.ops).output.name]
+        lines.append(f"    nn_s16 *const model_scratch = (nn_s16 *)(void *)(model_arena + {at});")
     return lines
 
 
 def _function(f: Function, c: Context) -> str:
     body = call(f, c) if f.ops else _finish(c)
     text = "\n".join(f"    {line}" for line in body)
-    local = _locals(text, c)
+    local = _locals(f, text, c)
     used = "\n".join([*local, text])
     unused = [f"    (void){arg};" for arg in (*c.self, "in", "out") if f"{arg}->" not in used]
     names = " -> ".join(f"%{op.output.name}" for op in f.ops) or "copies to outputs and states"
