@@ -168,6 +168,9 @@ def test_the_arena_says_how_good_it_is() -> None:
     assert Plan(arena_bytes=618, arena_lower_bound=608, arena_proved=608).arena_text == (
         "arena 618 bytes (lower bound 608: at most 10 above the optimum)"
     )
+    assert Plan(arena_bytes=64, arena_lower_bound=64, arena_proved=64, arena_for_speed=128).arena_text == (
+        "arena 64 bytes (lower bound 64: optimal; made for less memory, for speed alone it takes 128)"
+    )
 
 
 def test_reshape_costs_nothing_and_elementwise_ops_work_in_place() -> None:

@@ -66,6 +66,7 @@ def test_what_would_not_fit_is_made_for_less_memory() -> None:
     found = []
     for arena in (36_080, 36_079, 24_000, 20_000, 17_951):
         made, plan = passes.run(given, of_memory(board, given, arena))
+        assert plan.arena_for_speed == (36_080 if arena < 36_080 else 0)
         found.append((plan.arena_bytes, len(plan.kernels), len(made.ops)))
         assert plan.arena_bytes <= arena
         assert plan.optimize == "speed"
@@ -90,6 +91,7 @@ def test_with_less_memory_it_computes_the_same(name: str, arena: int, monkeypatc
     found = flow.measure(given, "unicorn_m4", x, runs=1)
     assert found.bit_exact
     assert found.arena_bytes <= arena
+    assert found.arena_for_speed == {"ad01_int8": 1408, "pretrainedResnet_quant": 36_080}[name]
 
 
 def test_the_command_says_what_it_was_made_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

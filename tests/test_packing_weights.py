@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from math import ceil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +13,16 @@ from numpy.testing import assert_array_equal
 from tests.graphs import inputs_for
 from tests.hls import joined, split
 from tests.native import run_native
+from tests.pages import needs_compiler
 from tests.test_dsp import STEP, layer
-from toolchain import boards, flow, forms, passes, reference, report
+from toolchain import boards, cli, flow, forms, passes, reference, report
 from toolchain.backends import c
 from toolchain.errors import MissingToolError, ToolchainError
 from toolchain.forms import stored
 from toolchain.ir import Graph, QType
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.ops import Mac
+from toolchain.ir.text import dump
 from toolchain.passes import Plan, storage
 
 WIDTHS = [f"{n}-bit" for n in range(1, 9)]
@@ -258,3 +261,15 @@ def test_emit_says_what_packed_weights_lie_in() -> None:
         assert project.weights == {name: {"format": form, "values": 8192, "bytes": size}}
         assert f"/* 8,192 weights in {size:,} bytes: {form} */" in str(project.files["model.c"])
         assert report.weights(project.weights) == f"{name} 8,192 weights in {size:,} bytes: {form}\n"
+        both = flow.emit_several({"one": graph, "two": graph}, board, optimize=optimize)
+        assert set(both.weights) == {name.replace("model", of) for of in ("one", "two")}
+        assert f" one{name.removeprefix('model')}[" in str(both.files["one.c"])
+
+
+def test_build_says_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needs_compiler("arm", "cortex-m4f")
+    graph = dense(weights("4-bit", np.random.default_rng(0), (128, 64)))
+    (tmp_path / "net.graph").write_text(dump(graph))
+    argv = ["build", str(tmp_path / "net.graph"), "--board", "unicorn_m4", "--out", str(tmp_path / "p")]
+    assert cli.main(argv) == 0
+    assert "model_narrow_w 8,192 weights in 4,096 bytes: 4-bit fields of 4 rows" in capsys.readouterr().out

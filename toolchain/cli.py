@@ -249,18 +249,19 @@ def build(arguments: argparse.Namespace) -> int:
     console = _console(arguments)
     vendors = board.fpga is not None and not board.emulated
     memory: Mapping[str, int] = {}
+    weights: Mapping[str, Mapping[str, str | int]] = {}
     figures: list[Resources] = []
     with report.progress(console, stages=vendors) as step:
         if several:
             project = flow.emit_several(several, board, _circuit(arguments), arguments.optimize)
-            image = flow.build(project, arguments.out, step)
+            image, weights = flow.build(project, arguments.out, step), project.weights
         elif vendors:
             image, figures = flow.synthesize(
                 graph, board, arguments.out, _circuit(arguments), step, optimize=arguments.optimize
             )
         else:
             project = flow.emit(graph, board, _circuit(arguments), arguments.optimize)
-            image, memory = flow.build(project, arguments.out, step), project.memory
+            image, memory, weights = flow.build(project, arguments.out, step), project.memory, project.weights
     data: dict[str, object] = {
         "board": board.name,
         "graph": graph.digest(),
@@ -270,9 +271,16 @@ def build(arguments: argparse.Namespace) -> int:
     data |= {"graphs": {name: g.digest() for name, g in several.items()}} if several else {}
     _write_json(
         arguments,
-        {**data, **image.sizes, **memory, **({"resources": [f.as_json() for f in figures]} if figures else {})},
+        {
+            **data,
+            **image.sizes,
+            **memory,
+            **({"weights": dict(weights)} if weights else {}),
+            **({"resources": [f.as_json() for f in figures]} if figures else {}),
+        },
     )
     if arguments.json != "-":
+        console.print(report.weights(weights), end="")
         report.resources(console, figures, board, image) if figures else report.image(console, image, board, memory)
     return 0
 

@@ -103,6 +103,7 @@ class Measurement:
     circuit: Mapping[str, object] | None = None  # of an FPGA: tool, io, strategies, reuse factors, FIFO depths
     arena_lower_bound: int = 0  # the most that is needed at one step: no arena for these ops in this order is smaller
     arena_proved: int = 0  # nor smaller than this, by a search
+    arena_for_speed: int = 0  # where the board does not hold that, and the plan is another
     stack_bytes: int = 0  # the deepest since reset, as the device saw by its paint; 0 where it does not know
     stack_bound_bytes: int = 0  # what it can be at most, computed from the build; 0 where there is no bound
     modelled_cycles: Spread | None = None  # of the core, by links/_cycles_m4.py; no measurement, and so never a time

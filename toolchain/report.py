@@ -250,7 +250,7 @@ def measurement(console: Console, m: Measurement) -> None:
     elif m.bit_exact:
         console.print(COUNTS[m.count_kind])
     if m.flash_bytes:  # a circuit has no memory of these kinds
-        arena = arena_text(m.arena_bytes, m.arena_lower_bound, m.arena_proved)
+        arena = arena_text(m.arena_bytes, m.arena_lower_bound, m.arena_proved, m.arena_for_speed)
         console.print(f"{arena}, flash {m.flash_bytes:,} bytes, RAM {m.ram_bytes:,} bytes")
         if m.stack_bound_bytes:
             used = f", {m.stack_bytes:,} were used" if m.stack_bytes else ""

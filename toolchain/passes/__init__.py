@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from toolchain.ir import Graph
@@ -31,7 +32,8 @@ def run(
     left = _arena_left(refined, board)
     if left is None or plan.arena_bytes <= left:
         return refined, plan
-    return memory.fitting(refined, plan, board, left)
+    refined, found = memory.fitting(refined, plan, board, left)
+    return refined, replace(found, arena_for_speed=plan.arena_bytes if found.arena_bytes < plan.arena_bytes else 0)
 
 
 def _arena_left(graph: Graph, board: Board | None) -> int | None:

@@ -100,13 +100,14 @@ class Hls:
         return hash(json.dumps(self.parts(), sort_keys=True))
 
 
-def arena_text(arena_bytes: int, arena_lower_bound: int, arena_proved: int) -> str:
-    """The arena beside what no plan of these ops in this order could be below."""
+def arena_text(arena_bytes: int, arena_lower_bound: int, arena_proved: int, arena_for_speed: int = 0) -> str:
+    """The arena beside what no plan of these ops in this order could be below, and what another plan would have taken."""
     bound = f"lower bound {arena_lower_bound:,}"
     if arena_proved > arena_lower_bound:
         bound += f", by search {arena_proved:,}"
     above = arena_bytes - arena_proved
-    return f"arena {arena_bytes:,} bytes ({bound}: {f'at most {above:,} above the optimum' if above else 'optimal'})"
+    instead = f"; made for less memory, for speed alone it takes {arena_for_speed:,}" if arena_for_speed else ""
+    return f"arena {arena_bytes:,} bytes ({bound}: {f'at most {above:,} above the optimum' if above else 'optimal'}{instead})"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ class Plan:
     one; `scratch`: the bytes that it needs while it runs, and `scratch_at`: where in the arena. `optimize`: what kernels and storage
     were chosen for. `hls`: how an HLS back end builds it, None for every other back end. What is proved of `arena_bytes` is no
     choice, so not in the digest: no offsets for these tensors take less than `arena_lower_bound`, the most that is needed at one
-    step, nor less than `arena_proved`, by a search."""
+    step, nor less than `arena_proved`, by a search. Nor is `arena_for_speed`: what the plan asked for takes, where the board does not
+    hold that and this one was made instead, else 0."""
 
     fused: frozenset[str] = frozenset()
     arena: Mapping[str, int] = field(default_factory=dict)
@@ -131,6 +133,7 @@ class Plan:
     within: Mapping[str, int] = field(default_factory=dict)
     arena_lower_bound: int = 0
     arena_proved: int = 0
+    arena_for_speed: int = 0
     optimize: str = "speed"
 
     def __post_init__(self) -> None:
@@ -157,6 +160,7 @@ class Plan:
             "arena_bytes": self.arena_bytes,
             "arena_lower_bound": self.arena_lower_bound,
             "arena_proved": self.arena_proved,
+            **({"arena_for_speed": self.arena_for_speed} if self.arena_for_speed else {}),
         }
 
     def digest(self) -> str:

@@ -101,7 +101,7 @@ def emit_several(members: Sequence[Member], board: Board) -> Project:
     from toolchain.project import Project
 
     name = image_board(board).name
-    files, tables, kernels = files_of(members, name)
+    files, tables, kernels, weights = files_of(members, name)
     check_several(members, tables, board)
     if board.compiler == "avr":
         files = {file: tables_in_flash(text) if file.endswith(".c") else text for file, text in files.items()}
@@ -109,4 +109,4 @@ def emit_several(members: Sequence[Member], board: Board) -> Project:
     made = dict(sorted(files.items()))
     commands = compile_commands(board, compiler_placeholder(board), made, optimize=LEVELS[members[0].plan.optimize])
     title = "_".join(m.name for m in members)
-    return Project(title, made, commands, product(board), members[0].graph.digest(), name)
+    return Project(title, made, commands, product(board), members[0].graph.digest(), name, weights=weights)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from toolchain import __version__, overlap
 from toolchain.errors import ToolchainError
@@ -52,6 +52,15 @@ class Member:
     plan: Plan
 
 
+class Files(NamedTuple):
+    """By name; the bytes of each table, the kernel files that are needed, and how packed weights lie (Tables.weights)."""
+
+    files: dict[str, str]
+    tables: dict[str, int]
+    kernels: tuple[str, ...]
+    weights: dict[str, dict[str, str | int]]
+
+
 def check_members(members: Sequence[Member]) -> None:
     """ToolchainError unless every name can stand in front of what C defines for a model."""
     if not 1 <= len(members) <= MOST:
@@ -74,12 +83,13 @@ def named(text: str, name: str) -> str:
     return text.replace('#include "model.h"', f'#include "{name}.h"').replace("Compile model.c", f"Compile {name}.c")
 
 
-def files_of(members: Sequence[Member], board_name: str) -> tuple[dict[str, str], dict[str, int], tuple[str, ...]]:
-    """The generated files by name, the bytes of each table, and the kernel files that are needed."""
+def files_of(members: Sequence[Member], board_name: str) -> Files:
+    """What is generated for these models."""
     check_members(members)
     files: dict[str, str] = {}
     tables: dict[str, int] = {}
     kernels: dict[str, None] = {}
+    weights: dict[str, dict[str, str | int]] = {}
     assembled: dict[str, dict[str, None]] = {}
     for m in members:
         banner = _banner(f"graph {m.graph.name} {m.graph.digest()[:12]}", board_name)
@@ -93,12 +103,13 @@ def files_of(members: Sequence[Member], board_name: str) -> tuple[dict[str, str]
         files |= {name: named(text, m.name) for name, text in texts.items()}
         tables |= {f"{m.name}.{name}": size for name, size in made.tables.sizes.items()}
         kernels |= dict.fromkeys(made.kernels)
+        weights |= {named(name, m.name): how for name, how in made.tables.weights().items()}
         for family, lines in made.assembled.items():
             assembled.setdefault(family, {}).update(lines)
     banner = _banner(", ".join(f"{m.name} {m.graph.digest()[:12]}" for m in members), board_name)
     files |= assembly(assembled, banner)
     files |= {"model.h": _header(members, banner), "model_debug.h": _debug(banner), "model.c": _source(members, banner)}
-    return dict(sorted(files.items())), tables, tuple(kernels)
+    return Files(dict(sorted(files.items())), tables, tuple(kernels), weights)
 
 
 def _banner(what: str, board_name: str) -> str:
