@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -255,6 +256,17 @@ def test_two_models_in_one_firmware() -> None:
         assert here and there and abs(here.min / there.min - 1) < 0.02
 
 
+def test_a_model_with_an_op_that_nobody_reads_is_measured() -> None:
+    """The device says the digest of what it computes, which is the graph without that op."""
+    b, q = GraphBuilder("dead"), QType.of(8, True, 1)
+    x = b.input("x", (4,), q)
+    b.lookup(x, q, np.arange(-128, 128)[::-1], "unread")
+    b.output(b.lookup(x, q, np.arange(-128, 128)[::-1], "y"))
+    graphs = {"dead": b.graph(), "other": swapping()}
+    found = flow.measure_several(graphs, "native", {name: inputs.made_up(g, 4) for name, g in graphs.items()}, runs=1)
+    assert [m.bit_exact for m in found.values()] == [True] * 2
+
+
 def test_the_board_answers_for_the_model_that_was_selected(tmp_path: Path) -> None:
     graphs = {"a": stateful(), "b": swapping()}
     image = flow.build(flow.emit_several(graphs, "native"), tmp_path / "both")
@@ -279,11 +291,14 @@ def test_names() -> None:
         '#include "kws_debug.h" /* model_dsp.S, %model_x */ KWS_OPS kws_run'
     )
     m = member("net", swapping())
-    for name in ("int", "nn", "model", "Net", "a-b", "2a"):
+    for name in ("int", "nn", "model", "stdint", "Net", "a-b", "2a"):
         with pytest.raises(ToolchainError) as found:
             check_members([Member(name, m.graph, m.plan)])
         what = "cannot be the name of a model in C: small letters, digits and _, no keyword, none of the firmware's"
         assert str(found.value) == f"model {name}: {what}; give it another as NAME=FILE"
+    twin = replace(m, name="net_debug")
+    with pytest.raises(ToolchainError, match="model net_debug: is the name of a file of another of the models; give"):
+        check_members([m, twin])
     with pytest.raises(ToolchainError, match="model net: names two models; give one of them another as NAME=FILE"):
         check_members([m, m])
     with pytest.raises(ToolchainError, match="models: 17 of them, must be 1 to 16 in one project"):

@@ -216,7 +216,7 @@ def measure_several(
             with open_link(image, board, port) as link:
                 for k, part in enumerate(parts):
                     graph = graphs[part.name]
-                    values, own = stored(graph, samples[part.name]), replace(image, graph_digest=graph.digest())
+                    values, own = stored(graph, samples[part.name]), replace(image, graph_digest=part.graph.digest())
                     found[part.name] = measurement.measure(
                         link, own, board, graph, part.graph, part.plan, values, None, runs, step, model=k
                     )

@@ -40,6 +40,10 @@ OURS = (
     "main",
     "stack",
     "startup",
+    "stddef",  # headers of C, which would be looked for in the project first
+    "stdint",
+    "stdio",
+    "string",
 )
 
 
@@ -73,6 +77,9 @@ def check_members(members: Sequence[Member]) -> None:
             raise ToolchainError(at, what, "give it another as NAME=FILE")
         if member.name in seen:
             raise ToolchainError(at, "names two models", "give one of them another as NAME=FILE")
+        if member.name.removesuffix("_debug") in {m.name for m in members} - {member.name}:
+            what = "is the name of a file of another of the models"
+            raise ToolchainError(at, what, "give one of them another as NAME=FILE")
         seen.add(member.name)
 
 
