@@ -54,6 +54,18 @@ def test_ram_is_the_least_of_all(name: str, most: int) -> None:
     assert written_bytes(made, least) == []
 
 
+def test_small_code_of_clang_keeps_its_stack_bound() -> None:
+    """zig's -Os strips symbols unless some debug information is asked for, and a bound would be of nothing."""
+    needs("qemu-system-arm")
+    board = boards.load("qemu_mps3_an547")
+    needs_compiler(board.compiler, board.core)
+    given = graph("ad01_int8")
+    found = flow.measure(given, board, {given.inputs[0].name: samples("ad01_int8")[:2]}, runs=1, optimize="size")
+    assert found.bit_exact
+    assert 100 < found.stack_bytes <= found.stack_bound_bytes < 1000
+    assert found.ram_bytes > board.stack_bytes
+
+
 def of_memory(board: Board, graph: Graph, arena: int) -> Board:
     """The board with just so much memory that an arena of this size is left."""
     ends = sum(map(nbytes, (*graph.inputs, *graph.outputs)))

@@ -46,6 +46,8 @@ def bound(image: Path, usage: Mapping[str, int]) -> int:
     if machine not in (ARM, RISCV):
         raise _none(str(image), "it is for another processor than are read here")
     reader = {ARM: _thumb, RISCV: _rv32}[machine]
+    if not any(symbol.name in STARTS for symbol in known.values()):
+        raise _none(str(image), f"it has no function {STARTS[0]}: its symbols were stripped")
     entries = sorted(known)
     code = {at: reader(data, known[at].offset, known[at].size, at, known[at].holes) for at in entries}
     names = {known[at].name: at for at in entries}

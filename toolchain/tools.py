@@ -196,7 +196,7 @@ _GCC: dict[Kind, str] = {
     "avr": "avr-gcc",
 }
 # Freestanding, yet with built-ins: else every 4-byte memcpy is a call. zig's clang inlines them only with -fhosted.
-_BARE: dict[Family, tuple[str, ...]] = {"gcc": ("-ffreestanding", "-fbuiltin"), "clang": ("-fhosted",)}
+_BARE: dict[Family, tuple[str, ...]] = {"gcc": ("-ffreestanding", "-fbuiltin"), "clang": ("-fhosted", "-g1")}
 
 
 def compiler(kind: Kind, core: str = "host", family: Family | None = None) -> Compiler:
