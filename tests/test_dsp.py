@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from numpy.testing import assert_array_equal
 from tests.graphs import inputs_for
 from tests.hls import joined, split
 from tests.native import run_native
+from tests.pages import needs_compiler
 from toolchain import boards, flow, forms, passes, reference, special_kernels
 from toolchain.errors import MissingToolError
 from toolchain.forms import dsp as packed
@@ -270,3 +272,29 @@ def test_a_window_of_the_whole_input() -> None:
         _, plan = passes.run(graph, board)
         assert plan.kernels == {"acc": "dsp"}
         assert flow.measure(graph, board, inputs_for(graph, 12), runs=1).bit_exact
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_small_planes_near_the_arenas_end_compile(stride: int, tmp_path: Path) -> None:
+    """Stores of wider types, which never run, were refused by GCC as beyond the arena."""
+    needs_compiler("arm", "cortex-m4f")
+    rng = np.random.default_rng(0)
+    q = QType(8, True, STEP)
+
+    def small(b: GraphBuilder, x: Tensor, out: int, name: str) -> Tensor:
+        acc = b.dense(x, b.const(f"w_{name}", rng.integers(-9, 9, (out, x.channels))), None, f"acc_{name}")
+        return b.requantize(acc, q, [1], [0], [4], Rounding.FLOOR, name)
+
+    for high, wide, channels, out in ((1, 4, 8, 24), (1, 4, 8, 48), (4, 4, 64, 96)):
+        b = GraphBuilder("near")
+        x = b.input("x", (high, wide, channels), q)
+        w = b.const("w", rng.integers(-64, 64, (3, 3, channels)))
+        acc = b.depthwise_conv2d(x, w, None, "acc", (stride, stride), (1, 1), ((1, 1), (1, 1)))
+        y = b.requantize(
+            acc, q, [1 + k % 3 for k in range(channels)], [0] * channels, [7] * channels, Rounding.HALF_UP, "y"
+        )
+        b.output(b.pad(small(b, y, out, "big"), ((0, 0), (0, 1), (0, 0)), "p"))
+        b.output(small(b, y, 3, "z"))
+        graph = b.graph()
+        assert passes.run(graph, boards.load("unicorn_m4"))[1].kernels["acc"] == "dsp"
+        flow.build(flow.emit(graph, "unicorn_m4"), tmp_path / f"{wide}_{out}")

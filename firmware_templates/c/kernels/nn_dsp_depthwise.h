@@ -97,7 +97,7 @@ NN_INLINE void nn_dsp_planes(nn_s16 *to, int32_t plane, const nn_u8 *x, int32_t 
 
 /* From the sum to memory. Where `right` is not 0 the sum is twice the sum, and a shift known here makes of TensorFlow Lite Micro's
  * rounding three instructions: half and output offset come in with the product (SMMLAR), the sign, and a shift that saturates. */
-NN_INLINE void nn_dsp_depthwise_put(void *y, int32_t at, int32_t sum, int32_t right, nn_stages own) {
+NN_INLINE void nn_dsp_depthwise_put(void *y, int32_t at, int32_t sum, int32_t right, nn_stages own, nn_type type) {
 #ifdef __ARM_FEATURE_DSP
     if (right != 0 && own.first.requantize.saturate == 8 && own.second.kind == NN_KEEP) {
         const int32_t offset = (int32_t)(((uint32_t)1 << right >> 1) + ((uint32_t)own.first.requantize.output_offset << right));
@@ -105,14 +105,15 @@ NN_INLINE void nn_dsp_depthwise_put(void *y, int32_t at, int32_t sum, int32_t ri
         __asm__("smmlar %0, %1, %2, %3" : "=r"(d) : "r"(sum), "r"((int32_t)own.first.requantize.multiplier.value), "r"(offset));
         d += sum >> 31;
         __asm__("ssat %0, #8, %1, asr %2" : "=r"(d) : "r"(d), "I"(right) : "cc");
-        nn_store(y, (size_t)at, d, own.type);
+        nn_store(y, (size_t)at, d, type);
         return;
     }
 #endif
     if (right != 0) {
+        own.type = type;
         nn_put_twice(y, (size_t)at, sum, 0, own);
     } else {
-        nn_put(y, (size_t)at, sum, 0, own);
+        nn_store(y, (size_t)at, nn_stage_apply(nn_stage_apply(sum, 0, own.first), 0, own.second), type);
     }
 }
 
@@ -140,9 +141,9 @@ NN_INLINE void nn_dsp_channel(const nn_s16 *plane, const nn_u32 *w, int32_t bias
             NN_DSP_WINDOW_ROW(1, b01, b12)
             NN_DSP_WINDOW_ROW(2, c01, c12)
 #undef NN_DSP_WINDOW_ROW
-            nn_dsp_depthwise_put(y, at, (int32_t)first, right, own);
+            nn_dsp_depthwise_put(y, at, (int32_t)first, right, own, stages.type);
             if (s.out_w % 2 == 0 || ow + 1 < s.out_w) {
-                nn_dsp_depthwise_put(y, at + s.channels, (int32_t)second, right, own);
+                nn_dsp_depthwise_put(y, at + s.channels, (int32_t)second, right, own, stages.type);
                 at += s.channels;
             }
             at += s.channels;
