@@ -8,8 +8,9 @@ reads for the last time as far as toolchain/overlap.py proves it may. For this o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from toolchain import overlap
@@ -24,21 +25,74 @@ if TYPE_CHECKING:
     from toolchain.boards import Board
 
 WORD = 4  # alignment of what a kernel for a particular core loads by words
+INPUTS, OPS = 5, 80  # every choice of inputs of Concats is tried in graphs of so few, for each is a search of its own
 ALIGN = 8  # of the arena itself; each tensor is aligned to its storage type
 
 
 def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
-    """The smallest of some plans: with Concats in place and with none, for what is joined early must then lie side by side; with
-    outputs at the one place over their input that some kernels allow and with none there."""
-    ways = [Views(graph, plan)]
-    ways += [Views(graph, plan, lay=False)] if ways[0].laid else []
-    ways += [Views(graph, plan, join=False, lay=bool(way.laid)) for way in ways] if ways[0].joined else []
-    made = [planned(graph, plan, way) for way in ways]
+    """The smallest of some plans: with the inputs of Concats in place, all, some or none, for what is joined early must then lie side
+    by side; with outputs at the one place over their input that some kernels allow and with none there."""
+    first = Views(graph, plan)
+    bound = _least(graph, plan) if first.joined else 0
+    made: list[Plan] = []
+    for way in _ways(graph, plan, first):
+        made.append(planned(graph, plan, way))
+        if made[-1].arena_bytes == bound:
+            break
     best = min(made, key=lambda p: p.arena_bytes)  # the first of equals, which copies less
-    bound = min(p.arena_lower_bound for p in made)
-    # a search proves nothing of plans that lay some outputs over their inputs and others not; the bound is that of all
-    proved = min(p.arena_proved for p in made) if ways[0].laid < 2 else bound
-    return graph, replace(best, arena_lower_bound=bound, arena_proved=proved)
+    # a search proves nothing of plans that lay some outputs over their inputs and others not, or place some inputs of a Concat
+    below = min(bound, best.arena_bytes) if first.joined else min(p.arena_lower_bound for p in made)
+    every = first.laid < 2 and (not first.joined or _few(graph, _inputs(graph, first)))
+    proved = min(p.arena_proved for p in made) if every and best.arena_bytes > below else below
+    return graph, replace(best, arena_lower_bound=below, arena_proved=proved)
+
+
+def _ways(graph: Graph, plan: Plan, first: Views) -> Iterator[Views]:
+    """Those where most is joined before those where less is; with few inputs of Concats every choice of them."""
+    inputs = _inputs(graph, first)
+    some = range(len(inputs), -1, -1) if _few(graph, inputs) else (len(inputs), 0)
+    for count in some if first.joined else (len(inputs),):
+        for join in combinations(inputs, count):
+            for lay in (True, False) if first.laid else (True,):
+                yield first if lay and count == len(inputs) else Views(graph, plan, frozenset(join), lay)
+
+
+def _inputs(graph: Graph, views: Views) -> list[tuple[str, int]]:
+    """What may be written to its place in a Concat."""
+    return [
+        (op.output.name, k)
+        for op in graph.ops
+        if isinstance(op, ops.Concat) and concat_starts(op) is not None
+        for k, t in enumerate(op.inputs)
+        if t.name not in views.pinned and ctype(t.qtype) == ctype(op.output.qtype)
+    ]
+
+
+def _few(graph: Graph, inputs: Sequence[tuple[str, int]]) -> bool:
+    return len(inputs) <= INPUTS and len(graph.ops) <= OPS
+
+
+def _least(graph: Graph, plan: Plan) -> int:
+    """What no plan takes less than, whichever inputs of Concats are written to their place: the most that is needed at one step with
+    none there, without what might lie in a graph output and what is needed beside a Concat of it."""
+    views = [Views(graph, plan, frozenset(), lay) for lay in (True, False)]
+    problems = [problem(graph, plan, way)[0] for way in views]
+    steps = chains(graph, plan.fused)
+    last = _last_reads(graph, steps, views[1])
+    made = {step[-1].output.name: k for k, step in enumerate(steps)}
+    given = set(views[1].pinned)
+    for op in reversed(graph.ops):
+        if isinstance(op, (ops.Concat, ops.Reshape)) and op.output.name in given:
+            given |= {t.name for t in inputs_of(op)}
+    concats = [op for op in graph.ops if isinstance(op, ops.Concat)]
+    sizes = {t.name: nbytes(t) for t in graph.tensors() if t.name in made and t.name not in views[1].pinned}
+    most = 0
+    for k in range(len(steps)):
+        live = {name for name in sizes if made[name] <= k <= max(made[name], last.get(name, -1))}
+        parts = {t.name for op in concats if op.output.name in live for t in op.inputs}
+        less = sum(sizes[name] for name in live & (parts | given))
+        most = max(most, min(need(each, k) for each in problems) - less)
+    return most
 
 
 def needs(graph: Graph, plan: Plan) -> list[int]:
@@ -72,7 +126,10 @@ def planned(graph: Graph, plan: Plan, views: Views) -> Plan:
 class Views:
     """Which tensors are names for memory of another, and how many bytes from its start."""
 
-    def __init__(self, graph: Graph, plan: Plan, join: bool = True, lay: bool = True) -> None:
+    def __init__(
+        self, graph: Graph, plan: Plan, join: frozenset[tuple[str, int]] | None = None, lay: bool = True
+    ) -> None:
+        """`join`: the inputs of Concats, by output and number, that may be written to their place; None for all."""
         self.pinned = {t.name for t in (*graph.inputs, *graph.outputs, *(s.input for s in graph.states))}
         self.base: dict[str, tuple[str, int]] = {}
         self.views: set[str] = set()  # outputs of ops that need no code
@@ -84,8 +141,8 @@ class Views:
             op = head(step)
             if isinstance(op, (ops.Reshape, ops.Slice)):
                 self._view(op, sizes)
-            elif isinstance(op, ops.Concat) and join:
-                self._concat(op, sizes)
+            elif isinstance(op, ops.Concat):
+                self._concat(op, sizes, join)
         last = _last_reads(graph, steps, self)
         for k, step in enumerate(steps) if lay else ():
             apart = overlap.exact(step, plan.kernels)
@@ -114,12 +171,14 @@ class Views:
             return
         self.views.add(op.output.name)
 
-    def _concat(self, op: ops.Concat, sizes: dict[str, int]) -> None:
+    def _concat(self, op: ops.Concat, sizes: dict[str, int], join: frozenset[tuple[str, int]] | None) -> None:
         """Each input that has memory to itself gets its place in the output's; where all have, nothing is left to do."""
         starts, kind = concat_starts(op), ctype(op.output.qtype)
         root, at = self.find(op.output.name)
         placed = 0
-        for t, start in zip(op.inputs, starts or (), strict=starts is not None):
+        for k, (t, start) in enumerate(zip(op.inputs, starts or (), strict=starts is not None)):
+            if join is not None and (op.output.name, k) not in join:
+                continue
             own, inside = self.find(t.name)
             whole = inside == 0 and sizes[own] == nbytes(t)
             if whole and own not in self.pinned and own != root and ctype(t.qtype) == kind:
