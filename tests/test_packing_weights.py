@@ -21,7 +21,7 @@ from toolchain.errors import MissingToolError, ToolchainError
 from toolchain.forms import stored
 from toolchain.ir import Graph, QType
 from toolchain.ir.builder import GraphBuilder
-from toolchain.ir.ops import Mac
+from toolchain.ir.ops import Mac, Rounding
 from toolchain.ir.text import dump
 from toolchain.passes import Plan, storage
 
@@ -273,3 +273,22 @@ def test_build_says_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     argv = ["build", str(tmp_path / "net.graph"), "--board", "unicorn_m4", "--out", str(tmp_path / "p")]
     assert cli.main(argv) == 0
     assert "model_narrow_w 8,192 weights in 4,096 bytes: 4-bit fields of 4 rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("optimize", ["speed", "size", "ram"])
+def test_a_board_with_too_little_memory_decodes_a_row_at_a_time(optimize: str) -> None:
+    """What packs decoded rows for the DSP extension needs memory for them."""
+    rng = np.random.default_rng(0)
+    b = GraphBuilder("wide")
+    x = b.input("x", (20, 20, 32), QType(8, True, STEP))
+    w = b.const("w", rng.integers(-4, 4, (64, 5, 5, 32)))
+    acc = b.conv2d(x, w, None, "acc", (2, 2), (1, 1), ((2, 2), (2, 2)))
+    b.output(b.requantize(acc, QType(8, True, STEP), [1], [0], [8], Rounding.FLOOR, "y"))
+    graph, board = b.graph(), boards.load("unicorn_m4")
+    small = dataclasses.replace(board, flash_bytes=40_000, ram_bytes=28_000, stack_bytes=1024)
+    for memory, kernel, scratch in ((small.ram_bytes, "stored", 800), (1 << 16, "stored_dsp", 11_512)):
+        made, plan = passes.run(graph, dataclasses.replace(small, ram_bytes=memory), optimize=optimize)
+        if optimize == "ram":
+            kernel, scratch = "stored", 800
+        assert (plan.kernels, plan.scratch, plan.packing) == ({"acc": kernel}, {"acc": scratch}, {"w": "3-bit"})
+        c.emit(made, plan, small if memory == small.ram_bytes else board)

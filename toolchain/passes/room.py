@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from toolchain import forms
+from toolchain.forms import stored
 from toolchain.ir import Graph
 from toolchain.ir.ops import Mac
-from toolchain.layout import chains, head
+from toolchain.layout import SIZES, chains, ctype, head
 
 from . import arena
 from .plan import Plan
@@ -55,11 +56,17 @@ def ways(graph: Graph, plan: Plan, board: Board | None) -> list[Way]:
 
 
 def _choices(op: Mac, plan: Plan, board: Board | None) -> Iterator[Choice]:
-    """What was chosen, what comes after it, the general kernel; weights that are stored in another way have their one kernel."""
+    """What was chosen, what comes after it, the general kernel; of weights that are stored in another way the kernels that decode them."""
     name, general = op.output.name, forms.GENERAL * forms.products(op)
     kernel = plan.kernels.get(name, "")
     if not kernel or op.weight.tensor.name in plan.packing:
         yield Choice(kernel, plan.scratch.get(name, 0), general)
+        if kernel == stored.DSP:  # its rows are packed while it runs; the other decodes one at a time
+            yield Choice(
+                stored.NAME,
+                stored.scratch_bytes(op, stored.NAME, SIZES[ctype(op.weight.tensor.qtype)], False),
+                2 * general,
+            )
         return
     assert board is not None, "without one no kernel is chosen"
     found = [
