@@ -10,13 +10,13 @@
 #include "nn_requantize.h"
 
 /* The line of 0 .. 65535 through 513 entries, one for each 128. */
-NN_INLINE uint32_t nn_line16(const int16_t *table, uint32_t at) {
-    const nn_interpolate_args a = {.table = table, .type = NN_S16, .min = 0, .bits = 7, .add = 64, .shift = 7, .rounding = NN_FLOOR};
+NN_INLINE uint32_t nn_line16(const void *table, nn_type type, uint32_t at) {
+    const nn_interpolate_args a = {.table = table, .type = type, .min = 0, .bits = 7, .add = 64, .shift = 7, .rounding = NN_FLOOR};
     return (uint32_t)nn_interpolate(at, a);
 }
 
-NN_INLINE void nn_softmax16(const void *x, void *y, const int16_t *table, const int16_t *reciprocal, int32_t multiplier, uint32_t shift,
-                            size_t rows, size_t channels) {
+NN_INLINE void nn_softmax16(const void *x, void *y, const void *table, nn_type table_type, const void *reciprocal, nn_type reciprocal_type,
+                            int32_t multiplier, uint32_t shift, size_t rows, size_t channels) {
     for (size_t row = 0; row < rows; row++) {
         int32_t largest = (int32_t)nn_load(x, 0, NN_S16);
         for (size_t c = 1; c < channels; c++) {
@@ -26,7 +26,7 @@ NN_INLINE void nn_softmax16(const void *x, void *y, const int16_t *table, const 
         uint32_t sum = 0; /* check has proved that it is 2 .. 2**31 - 1 */
         for (size_t c = 0; c < channels; c++) {
             const int64_t below = nn_tflm((int32_t)nn_load(x, c, NN_S16) - largest, multiplier, shift);
-            const uint32_t e = nn_line16(table, below < -65535 ? 0 : (uint32_t)(65535 + below));
+            const uint32_t e = nn_line16(table, table_type, below < -65535 ? 0 : (uint32_t)(65535 + below));
             nn_store(y, c, e, NN_S16);
             sum += e;
         }
@@ -35,7 +35,7 @@ NN_INLINE void nn_softmax16(const void *x, void *y, const int16_t *table, const 
             up++;
         }
         const uint32_t mantissa = ((sum + 8192) >> 14) - 65536; /* 0 .. 65536 */
-        const uint32_t r = nn_line16(reciprocal, mantissa > 65535 ? 65535 : mantissa);
+        const uint32_t r = nn_line16(reciprocal, reciprocal_type, mantissa > 65535 ? 65535 : mantissa);
         for (size_t c = 0; c < channels; c++) { /* below 2**30 each, and half a step */
             const uint32_t value = ((uint32_t)nn_load(y, c, NN_S16) * r + ((uint32_t)1 << (29 - up))) >> (30 - up);
             nn_store(y, c, value > 32767 ? 32767 : value, NN_S16);

@@ -130,10 +130,9 @@ def call(function: Function, c: Context) -> list[str]:
                 f"{x.size // x.channels}, {x.channels});"
             ]
         case ops.Softmax16():
-            x, (table, _), (reciprocal, _) = op.input, c.tables.const(op.table), c.tables.const(op.reciprocal)
-            factor = f"{number(op.multiplier)}, {op.shift}"
+            x, tables = op.input, ", ".join(", ".join(c.tables.const(const)) for const in (op.table, op.reciprocal))
             return [
-                f"nn_softmax16({c.at(x)}, {c.at(op.output)}, {table}, {reciprocal}, {factor}, "
+                f"nn_softmax16({c.at(x)}, {c.at(op.output)}, {tables}, {number(op.multiplier)}, {op.shift}, "
                 f"{x.size // x.channels}, {x.channels});"
             ]
         case _:
