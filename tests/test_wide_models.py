@@ -58,6 +58,13 @@ def test_a_keras_model_is_tflms_and_its_c_code_is_it(folder: Path, tmp_path: Pat
         assert len(np.unique(values)) > 20, "says nothing"
 
 
+def test_each_of_them_is_inside_a_model_and_at_the_end_of_one(folder: Path) -> None:
+    nodes = [archive.read(folder / f"{name}.tflite").nodes for name in keras16.MODELS]
+    three = {"LOGISTIC", "SOFTMAX", "TANH"}
+    assert {node.op for found in nodes for node in found[:-1]} >= three
+    assert {found[-1].op for found in nodes} == three
+
+
 def test_a_keras_model_on_a_board(folder: Path) -> None:
     if not tools.find("unicorn").path:
         pytest.skip(f"needs unicorn: {tools.advice('unicorn')}")
