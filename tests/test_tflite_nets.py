@@ -16,7 +16,7 @@ from tests import tflite_files
 from tests.test_tflite_ops import compare, load, samples_for
 from tests.tflite_cases import ACTIVATIONS, Rng, pick, scale, size, zero
 from tests.tflite_files import Node, T, constant, model
-from toolchain import boards, flow, inputs, reference
+from toolchain import boards, flow, inputs, inspect, reference
 
 WINDOW = {"padding": "same", "stride_h": 1, "stride_w": 1, "dilation_h": 1, "dilation_w": 1}
 
@@ -209,6 +209,7 @@ def test_a_table_is_there_one_time_however_many_operators_read_it(tmp_path: Path
     file = model(nodes, outputs=gates)
     graph = load(tmp_path, file)
     assert {c.tensor.name for c in graph.consts()} == {"sigmoid"}
+    assert inspect.as_json(graph)["weight_bytes"] == inspect.facts(graph)[1].weight_bytes == 1026
     compare(tmp_path, file, np.arange(-32768, 32768, 7)[: 9 * 1000].reshape(-1, 1, 9))
     built = flow.emit(graph, boards.load("native"))
     assert built.files["model.c"].count("static const int16_t model_const_sigmoid[513]") == 1
