@@ -17,6 +17,7 @@ from numpy.testing import assert_array_equal
 
 from tests import slow
 from tests.native import SANITIZE, compile_native, run_native
+from tests.test_bands import cut
 from tests.test_tflite_ops import compare, load
 from tests.tflite_files import Node, T, model, one_op
 from toolchain import boards, flow, passes, reference, tools
@@ -24,7 +25,7 @@ from toolchain.backends.c import kernel_files
 from toolchain.backends.hls4ml.lowering import lower
 from toolchain.errors import UnsupportedError
 from toolchain.frontends.tflite import wide
-from toolchain.ir import Const, Graph, QType, ops
+from toolchain.ir import Const, Graph, QType, check, ops
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.ops import Rounding
 from toolchain.layout import functions
@@ -321,6 +322,30 @@ def test_steps_of_a_table_are_never_stored(tmp_path: Path) -> None:
     assert all(
         t.qtype.bits <= 17 or t.name in plan.fused or "sum" in t.name or t.name[-1] in "ab" for t in graph.tensors()
     )
+
+
+def test_in_bands_of_rows() -> None:
+    """As `--optimize ram` cuts the first layers of an image."""
+    rng, b = np.random.default_rng(3), GraphBuilder("bands")
+    x = b.input("x", (12, 5, 2), wide.Q15)
+    acc = b.conv2d(x, b.const("w", rng.integers(-8, 8, (3, 3, 3, 2))), None, "acc", padding=((1, 1), (1, 1)))
+    fine = b.requantize(
+        acc, QType(17, True, Fraction(1, 12288)), [1], [0], [6], Rounding.HALF_UP, "fine", (-65279, 65279)
+    )
+    curve = b.interpolate(fine, wide.Q15, b.const("sigmoid", wide.sigmoid()), 8, Rounding.HALF_AWAY, "curve")
+    exp, reciprocal = (
+        b.const("exp", wide.line_table(wide._exp, -10.0, 0.0)),
+        b.const("r", wide.line_table(wide._reciprocal, 0.0, 1.0)),
+    )
+    b.output(b.softmax16(curve, exp, reciprocal, 1 << 30, 31, wide.Q15, "y"))
+    given = {"x": rng.integers(-32768, 32768, (9, 12, 5, 2))}
+    want, seen = reference.simulate(b.graph(), given)[0]["y"], 0
+    for made in cut(b.graph()):
+        assert_array_equal(reference.simulate(check(made), given)[0]["y"], want)
+        seen += any(op.output.name.startswith("y_band") for op in made.ops)
+    assert seen > 1
+    graph, plan = passes.run(b.graph(), None, optimize="ram")
+    assert_array_equal(run_native(graph, given, plan=plan, sanitize=True)["y"], want)
 
 
 STEP = """
