@@ -18,7 +18,7 @@ from toolchain.errors import GraphError
 from toolchain.ir import Const, Graph, QType, Tensor
 from toolchain.ir.builder import GraphBuilder
 from toolchain.ir.ops import Padding, Rounding, inputs_of
-from toolchain.ir.types import Ints
+from toolchain.ir.types import Ints, bits_for
 
 T = TypeVar("T")
 MAX_SIZE = 400
@@ -321,9 +321,24 @@ class _Maker:
 
     def lookup(self, x: Tensor) -> Tensor:
         if x.qtype.bits > (12 if self.maybe(8) else 8):
-            raise GraphError("maker", "table too large")
+            return self.interpolate(x)
         q = self.qtype()
         return self.b.lookup(x, q, self.array(q.min, q.max, (1 << x.qtype.bits,)), "y")
+
+    def interpolate(self, x: Tensor) -> Tensor:
+        """Lines between entries that are as large as 32 bits allow, or small; every rounding but tflm."""
+        lines = 1 << self.integer(0, min(x.qtype.bits, 9))
+        steps, shift = (1 << x.qtype.bits) // lines, self.choice([0, 1, 3, 10, 20])
+        most = ((1 << 30) - (1 << shift) - 1) // steps
+        if most < 1:
+            raise GraphError("maker", "table too coarse")
+        most = min(most, self.choice([1, 100, 32767, 1 << 29]))
+        table = self.b.const("table", self.array(-most, most, (lines + 1,)))
+        offset = self.choice([0, 0, 5, -1000])
+        ends = [-(most * steps >> shift) - 1 + offset, (most * steps >> shift) + 1 + offset]
+        rounding = self.choice([r for r in Rounding if r is not Rounding.TFLM])
+        q = QType(*bits_for(*ends, True), self.choice(SCALES))
+        return self.b.interpolate(x, q, table, shift, rounding, "line", offset)
 
     def partner(self, x: Tensor, like: QType) -> Tensor:
         """A tensor of a shape that goes with x: x itself, a window of it that repeats, or another of `like`."""
@@ -396,6 +411,8 @@ class _Maker:
 
     def softmax(self, x: Tensor) -> Tensor:
         """A table that falls slowly, at once, or not at all steadily; rows as they are, or all elements in one."""
+        if x.qtype.bits > 9 and self.maybe(2):
+            return self.softmax16(x)
         if x.qtype.bits != 8 or len(x.qtype.scales) > 1:
             x = self.requantized(x, self.qtype(8, 8))
         if self.maybe(3):
@@ -408,3 +425,13 @@ class _Maker:
             table[1:] = self.array(0, (1 << 31) - 1, (255,)).tolist()
         q = QType(bits, True, Fraction(1, 1 << bits), None, -1 << bits - 1)
         return self.b.softmax(x, table, q, "share")
+
+    def softmax16(self, x: Tensor) -> Tensor:
+        """Tables that rise and fall as those of a file do, or hold anything."""
+        x = self.requantized(x, QType(16, True, self.choice(SCALES)))
+        exp = np.sort(self.array(0, 32767, (513,)) >> self.choice([0, 3, 10]))
+        exp[-2:] |= 16384
+        exp = exp if self.maybe(2) else (32767 >> (512 - np.arange(513)) // 40) | (np.arange(513) > 510) * 4
+        table, reciprocal = self.b.const("exp", exp), self.b.const("reciprocal", self.array(0, 32767, (513,)))
+        multiplier, shift = self.integer(0, (1 << 31) - 1), self.integer(18, 40)
+        return self.b.softmax16(x, table, reciprocal, multiplier, shift, QType(16, True, Fraction(1, 1 << 15)), "share")

@@ -180,6 +180,29 @@ def softmax(op: ops.Softmax, x: Cells) -> Cells:
     return y
 
 
+def line(table: list[int], at: int, n: int, shift: int, mode: str) -> int:
+    """Where at = i * n + r, r / n of the way from table[i] to table[i + 1], in steps of 2**shift / n."""
+    i, r = divmod(at, n)
+    exact = table[i] + Fraction(r, n) * (table[i + 1] - table[i])
+    return round_real(exact * n / 2**shift, mode) if shift else int(exact * n)
+
+
+def softmax16(op: ops.Softmax16, x: Cells) -> Cells:
+    exp, reciprocal, n = op.table.array.tolist(), op.reciprocal.array.tolist(), op.input.shape[-1]
+    y: Cells = {}
+    for lead in indices(op.input.shape[:-1]):
+        row = [x[(*lead, c)] for c in range(n)]
+        below = [tflm(v - max(row), op.multiplier, 31 - op.shift) for v in row]
+        e = [line(exp, max(65535 + d, 0), 128, 7, "half_up") for d in below]
+        total = sum(e)
+        u = 31 - total.bit_length()
+        m = nearest(Fraction(total * 2**u, 2**14), True)
+        r = line(reciprocal, min(m - 65536, 65535), 128, 7, "half_up")
+        for c in range(n):
+            y[(*lead, c)] = min(nearest(Fraction(e[c] * r, 2 ** (30 - u)), True), 32767)
+    return y
+
+
 def softmax_table(scale: float, beta: float) -> list[int]:
     """The table of a TFLite file: PreprocessSoftmaxScaling, CalculateInputRadius and gemmlowp's exp_on_negative_values."""
     high = saturating_rounding_doubling_high_mul
@@ -248,6 +271,11 @@ def evaluate(op: Any, values: dict[str, Cells]) -> Cells:
         case ops.Lookup():
             least = -(2 ** (op.input.qtype.bits - 1)) if op.input.qtype.signed else 0
             return {i: int(op.table.array[v - least]) for i, v in x.items()}
+        case ops.Interpolate():
+            least = -(2 ** (op.input.qtype.bits - 1)) if op.input.qtype.signed else 0
+            n = 2**op.input.qtype.bits // (len(op.table.array) - 1)
+            mode, offset, entries = op.rounding.value, op.output_offset, op.table.array.tolist()
+            return {i: offset + line(entries, v - least, n, op.shift, mode) for i, v in x.items()}
         case ops.Add():
             return {i: pick(xs[0], op.a.shape, i) + pick(xs[1], op.b.shape, i) for i in indices(shape)}
         case ops.Sub():
@@ -285,6 +313,8 @@ def evaluate(op: Any, values: dict[str, Cells]) -> Cells:
             }
         case ops.Softmax():
             return softmax(op, x)
+        case ops.Softmax16():
+            return softmax16(op, x)
     raise AssertionError(op)
 
 

@@ -12,8 +12,10 @@ from tests import slow
 from tests.graphs import inputs_for, random_graph
 from toolchain import boards, data, flow, tools
 from toolchain.errors import ToolchainError
+from toolchain.frontends.tflite import wide
 from toolchain.ir import Graph, QType
 from toolchain.ir.builder import GraphBuilder
+from toolchain.ir.ops import Rounding
 from toolchain.project import elf_sections, elf_symbols
 
 BOARD = "simavr_uno"
@@ -64,6 +66,21 @@ def test_a_softmax_is_exact(bits: int) -> None:
     b.output(b.softmax(x, slow.softmax_table(0.125, bits / 8), kind, "share"))
     graph = b.graph()
     assert flow.measure(graph, BOARD, inputs_for(graph, 8, bits), runs=1).bit_exact
+
+
+def test_functions_of_16_bits_are_exact() -> None:
+    """Tables in flash, read by lpm; exponentials kept where their shares will be."""
+    needs("avr-gcc", "simavr")
+    b = GraphBuilder("wide")
+    x = b.input("x", (2, 11), QType(16, True, Fraction(1, 4096)))
+    fine = b.requantize(
+        x, QType(17, True, Fraction(1, 12288)), [3], [0], [0], Rounding.HALF_UP, "fine", (-65279, 65279)
+    )
+    b.output(b.interpolate(fine, wide.Q15, b.const("tanh", wide.sigmoid()), 8, Rounding.HALF_AWAY, "tanh"))
+    exp, reciprocal = wide.line_table(wide._exp, -10.0, 0.0), wide.line_table(wide._reciprocal, 0.0, 1.0)
+    b.output(b.softmax16(x, b.const("exp", exp), b.const("r", reciprocal), 1717986918, 31, wide.Q15, "share"))
+    graph = b.graph()
+    assert flow.measure(graph, BOARD, inputs_for(graph, 8, 16), runs=1).bit_exact
 
 
 def test_what_does_not_fit_is_refused_by_name() -> None:

@@ -197,6 +197,29 @@ def softmax(b: GraphBuilder, rng: np.random.Generator, i: int) -> Tensor:
     return b.softmax(x, table, QType(bits, True, Fraction(1, 1 << bits), None, -1 << (bits - 1)), "y")
 
 
+def softmax16(b: GraphBuilder, rng: np.random.Generator, i: int) -> Tensor:
+    """Tables of anything, rows of 1 to so many that their sum takes the last bits; differences that saturate, and none."""
+    n = [1, 2, 5, 10, 300, 1000, 3, 4, 7, 2048][i]
+    x = b.input("x", (*small(rng, int(rng.integers(0, 3)), 2), n), QType.of(16, True, 1))
+    exp, reciprocal = (b.const(name, rng.integers(0, 1 << 15, 513)) for name in ("exp", "reciprocal"))
+    exp = b.const("exp", np.sort(exp.array)) if i % 2 else b.const("exp", [32767] * 513)
+    multiplier, shift = int(rng.integers(1 << 31)), int(rng.choice([5, 18, 30, 33, 40]))
+    return b.softmax16(x, exp, reciprocal, multiplier, shift, QType.of(16, True, Fraction(1, 1 << 15)), "y")
+
+
+def interpolate(b: GraphBuilder, rng: np.random.Generator, i: int) -> Tensor:
+    x = b.input("x", small(rng, 2, 8), any_type(rng, 1, 32))
+    bits = x.qtype.bits
+    lines = 1 << int(rng.integers(max(0, bits - 20), min(bits, 12) + 1))
+    shift = int(rng.integers(0, 29))
+    most = ((1 << 30) - (1 << shift) - 1) // ((1 << bits) // lines)
+    table = b.const("table", rng.integers(-most, most, lines + 1, endpoint=True))
+    roundings = [r for r in Rounding if r is not Rounding.TFLM]
+    return b.interpolate(
+        x, QType.of(32, True, 1), table, shift, roundings[i % 9], "y", int(rng.integers(-1 << 20, 1 << 20))
+    )
+
+
 def lookup(b: GraphBuilder, rng: np.random.Generator, i: int) -> Tensor:
     x = b.input("x", small(rng, 2, 8), any_type(rng, 1, 12))
     q = any_type(rng, 1, 20)
@@ -225,6 +248,8 @@ MAKERS = [
     threshold,
     sliced,
     softmax,
+    interpolate,
+    softmax16,
 ]
 
 
@@ -329,6 +354,12 @@ def later_kinds() -> Graph:
     for bits in (8, 16):
         kind = QType(bits, True, Fraction(1, 1 << bits), None, -1 << (bits - 1))
         b.output(b.softmax(part, [ONE >> k // 8 for k in range(256)], kind, f"share{bits}"))
+    fine = b.requantize(part, QType.of(16, True, 1), [200], [0], [0], Rounding.FLOOR, "fine")
+    b.output(
+        b.interpolate(fine, QType.of(9, True, 1), b.const("line", [9, -4, 200, 0, 7]), 14, Rounding.HALF_EVEN, "drawn")
+    )
+    exp, reciprocal = b.const("exp", [1] * 511 + [4, 32767]), b.const("reciprocal", range(32767, 32767 - 513 * 32, -32))
+    b.output(b.softmax16(fine, exp, reciprocal, 1 << 30, 31, QType.of(16, True, Fraction(1, 1 << 15)), "share"))
     return b.graph()
 
 

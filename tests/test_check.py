@@ -45,6 +45,11 @@ def table(*first: int, kind: str = "s32") -> str:
 
 
 EXP = table(MOST, 9, 5)
+LINE = "%y: s16 [4,4,2] scale 1 = interpolate input=%x table=%t shift=1 rounding=half_away output_offset=0\n"
+POINTS = const("t", "[5]", 1, 2, 3, 4, 5)
+ROWS = "%y: s16 [4,4,2] scale 1/32768 = softmax16 input=%x table=%t reciprocal=%r multiplier=7 shift=3\n"
+TABLES = [f"const %{name}: s16 [513] scale 1\n  {' '.join(['1000'] * 513)}\n" for name in "tr"]
+S16 = "s16 [4,4,2] scale 1"
 
 CASES: list[tuple[str, str, str]] = [  # body, input type, error
     # names, definitions, tensors
@@ -290,6 +295,61 @@ CASES: list[tuple[str, str, str]] = [  # body, input type, error
      "softmax %y: table begins with 2147483647 and holds -1..2147483647, must begin with 2147483647 and hold 0..2147483647"),
     (table(MOST, MOST + 1, kind="s33") + SHARE, "",
      "softmax %y: table begins with 2147483647 and holds 0..2147483648, must begin with 2147483647 and hold 0..2147483647"),
+    # lines between entries
+    *[
+        (const("t", shape, *values) + LINE, x,
+         f"interpolate %y: table {shape.replace(',', ', ')}, must have one entry more than a power of two of 1 to {most}")
+        for shape, values, x, most in [
+            ("[4]", (1, 2, 3, 4), "", 256),
+            ("[1]", (1,), "", 256),
+            ("[5,1]", (1, 2, 3, 4, 5), "", 256),
+            ("[5]", (1, 2, 3, 4, 5), "s1 [4,4,2] scale 1", 2),
+        ]
+    ],
+    (POINTS + LINE, "s33 [4,4,2] scale 1", "interpolate %y: input is s33, must have at most 32 bits; requantize it first"),
+    (POINTS + LINE, TWO,
+     "interpolate %y: %x has 2 scales along an axis that is looked up in one table, must have one; requantize it first"),
+    (POINTS + LINE.replace("half_away", "tflm"), "", "interpolate %y: tflm rounding takes a multiplier, which it has not"),
+    *[
+        (POINTS + LINE.replace("shift=1", f"shift={shift}").replace("offset=0", f"offset={offset}"), "",
+         f"interpolate %y: shift {shift}, must be in 0..30, and output_offset {offset} must fit 31 bits")
+        for shift, offset in [(-1, 0), (31, 0), (1, 1 << 30), (1, -1 << 30)]
+    ],
+    (const("t", "[5]", 1, 2, 3, 4, -128) + LINE, "s32 [4,4,2] scale 1",
+     "interpolate %y: entries of up to 128 over 1073741824 values of x, shifted by 1: leave 31 bits"),
+    (POINTS + LINE.replace("shift=1", "shift=30"), "",
+     "interpolate %y: entries of up to 5 over 64 values of x, shifted by 30: leave 31 bits"),
+    (POINTS + LINE.replace("s16", "s8"), "", "interpolate %y: values 32..160 do not fit s8 (-128..127); widen it or lower the weight bits"),
+    # softmax of 16 bits
+    *[
+        ("".join(TABLES) + ROWS.replace("s16 [4,4,2] scale 1/32768", y), x,
+         f"softmax16 %y: makes {made}, must make s16 with zero point 0 of s16")
+        for x, y, made in [
+            ("", "s16 [4,4,2] scale 1/32768", "s16 with zero point 0 of s8"),
+            ("u16 [4,4,2] scale 1", "s16 [4,4,2] scale 1/32768", "s16 with zero point 0 of u16"),
+            (S16, "s17 [4,4,2] scale 1/32768", "s17 with zero point 0 of s16"),
+            (S16, "u16 [4,4,2] scale 1/32768", "u16 with zero point 0 of s16"),
+            (S16, "s16 [4,4,2] scale 1/32768 zero_point 1", "s16 with zero point 1 of s16"),
+        ]
+    ],
+    ("".join(TABLES) + ROWS.replace("1/32768", "1/65536"), S16,
+     "softmax16 %y: output scale 1/65536, must be 1/32768 (one for each channel if they differ)"),
+    ("".join(TABLES) + ROWS, "s16 [4,4,2] scale axis 2 [1,1/2]",
+     "softmax16 %y: %x has 2 scales along an axis that is compared, must have one; requantize it first"),
+    *[
+        ("".join(TABLES) + ROWS.replace("multiplier=7 shift=3", f"multiplier={m} shift={s}"), S16,
+         f"softmax16 %y: multiplier {m} and shift {s} must be 31 bits and 0..62")
+        for m, s in [(-1, 3), (1 << 31, 3), (7, -1), (7, 63)]
+    ],
+    (TABLES[0] + const("r", "[2]", 1, 2) + ROWS, S16, "softmax16 %y: %r [2] holds 1..2, must be [513] of 0..32767"),
+    (TABLES[0].replace("1000 1000", "-1 1000", 1) + TABLES[1] + ROWS, S16,
+     "softmax16 %y: %t [513] holds -1..1000, must be [513] of 0..32767"),
+    (TABLES[0] + TABLES[1].replace("s16", "u16").replace("1000 1000", "32768 1000", 1) + ROWS, S16,
+     "softmax16 %y: %r [513] holds 1000..32768, must be [513] of 0..32767"),
+    (TABLES[0].replace("1000\n", "3\n") + TABLES[1] + ROWS, S16,
+     "softmax16 %y: %t ends with 3, must end with 4 or more: exp of 0"),
+    ("".join(TABLES) + ROWS.replace("[4,4,2]", "[1,1,2147484]"), "s16 [1,1,2147484] scale 1",
+     "softmax16 %y: is over 2147484 elements, whose sum may leave 31 bits"),
 ]  # fmt: skip
 
 

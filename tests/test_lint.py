@@ -14,6 +14,7 @@ from toolchain import boards, fifos, flow, folding, lint
 from toolchain.backends.hls4ml.lowering import lower
 from toolchain.errors import ToolchainError
 from toolchain.ir import Graph, QType, ops
+from toolchain.ir.ops import Rounding
 from toolchain.lint import Finding
 from toolchain.passes.plan import Hls
 
@@ -297,6 +298,23 @@ def share() -> Graph:
     m = Maker()
     kind = QType(8, True, Fraction(1, 256), None, -128)
     return m.done(m.b.softmax(m.input(4), [(1 << 31) - 1, *[0] * 255], kind, "share"))
+
+
+def drawn() -> Graph:
+    m = Maker()
+    return m.done(m.b.interpolate(m.input(4), S8, m.b.const("line", [0, 1, 5]), 7, Rounding.HALF_UP, "curve"))
+
+
+@pytest.mark.parametrize("io", ["io_parallel", "io_stream"])
+def test_lines_between_entries_are_the_hosts(io: str) -> None:
+    text = (
+        "interpolate %curve: has no kernel in a circuit: it is TensorFlow Lite Micro's integer arithmetic, which hls4ml has not; "
+        "leave the function to the host: end the model at what it reads, or use 8 bits, which are a lookup"
+    )
+    assert said(drawn(), Hls(io=io)) == [f"error: {text}"]
+    with pytest.raises(ToolchainError) as refused:
+        lower(drawn(), io == "io_stream")
+    assert str(refused.value) == text
 
 
 @pytest.mark.parametrize("io", ["io_parallel", "io_stream"])

@@ -65,6 +65,16 @@ def looked_up(b: GraphBuilder, rng: np.random.Generator, stored: Callable[..., T
     return b.lookup(x, out, rng.integers(out.min, out.max, 1 << x.qtype.bits, endpoint=True), "found")
 
 
+def drawn(b: GraphBuilder, rng: np.random.Generator, stored: Callable[..., Tensor]) -> Tensor:
+    x, out = (
+        stored(small(rng, 2, 5), kind(rng, int(rng.choice([8, 8, 16])))),
+        QType.of(int(rng.choice([8, 16, 16])), True, 1),
+    )
+    most = out.max >> 1
+    table = b.const("line", rng.integers(-most, most, 17))
+    return b.interpolate(x, out, table, x.qtype.bits - 4, Rounding.HALF_UP, "drawn")
+
+
 def stepped(b: GraphBuilder, rng: np.random.Generator, stored: Callable[..., Tensor]) -> Tensor:
     x, out = stored((*small(rng, 1, 5), 3), kind(rng)), kind(rng)
     ladder = np.sort(rng.integers(x.qtype.min, x.qtype.max, (3, 4), endpoint=True))
@@ -172,7 +182,20 @@ SHARP = {
     "tables": 2,
     "argmax": 0,
 }  # how often one element nearer is tried at least: an index is never wider than a row
-MAKERS: list[Make] = [mapped, looked_up, stepped, pairwise, tables, dense, conv1d, conv2d, depthwise, pool, argmax]
+MAKERS: list[Make] = [
+    mapped,
+    looked_up,
+    stepped,
+    pairwise,
+    tables,
+    dense,
+    conv1d,
+    conv2d,
+    depthwise,
+    pool,
+    argmax,
+    drawn,
+]
 
 
 @dataclass(frozen=True)

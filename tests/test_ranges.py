@@ -187,6 +187,25 @@ def test_slice_keeps_the_ranges_of_the_channels_it_takes() -> None:
     reached(build)
 
 
+@pytest.mark.parametrize("rounding", [r for r in Rounding if r is not Rounding.TFLM])
+def test_interpolate_turns_at_entries_alone(rounding: Rounding) -> None:
+    """Ends of the input's range between entries, beside them and on them; the peak inside, reached or just not."""
+    for lo, hi in ((-8, 7), (-7, 3), (-3, -2), (0, 0), (-4, 0), (-3, 5), (1, 7)):
+
+        def build(b: GraphBuilder, lo: int = lo, hi: int = hi) -> Tensor:
+            x = b.requantize(b.input("x", (1,), q(4, True)), q(4, True), [1], [0], [0], Rounding.FLOOR, "x2", (lo, hi))
+            return b.interpolate(x, q(8, True), b.const("t", [-9, 21, -30, 7, 50]), 2, rounding, "y", -5)
+
+        reached(build)
+
+
+def test_softmax16_has_the_range_of_q15() -> None:
+    b = GraphBuilder("share")
+    exp, r = b.const("exp", [9] * 513), b.const("r", [9] * 513)
+    y = b.softmax16(b.input("x", (3,), q(16, True)), exp, r, 1 << 30, 31, QType(16, True, Fraction(1, 1 << 15)), "y")
+    assert b.range(y).whole == (0, 32767)
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 def test_softmax_has_the_range_of_its_type_in_the_builder_too(bits: int) -> None:
     b = GraphBuilder("share")

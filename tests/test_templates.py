@@ -24,8 +24,8 @@ C = ROOT / "firmware_templates" / "c"
 FILES = sorted(path.relative_to(C).as_posix() for path in C.rglob("*") if path.suffix in (".c", ".h", ".S"))
 BARE = {"arm", "riscv"}
 AVR = {f"kernels/nn{name}.h" for name in (
-    "", "_argmax", "_conv", "_dense", "_depthwise", "_elementwise", "_lookup", "_move", "_pool", "_requantize", "_softmax", "_stages",
-    "_threshold",
+    "", "_argmax", "_conv", "_dense", "_depthwise", "_elementwise", "_interpolate", "_lookup", "_move", "_pool", "_requantize", "_softmax",
+    "_softmax16", "_stages", "_threshold",
 )} | {f"firmware/{name}" for name in ("counter.c", "counter.h", "main.c", "port.h", "protocol.c", "protocol.h")}  # fmt: skip
 KINDS = {
     "ports/process.c": {"host"},

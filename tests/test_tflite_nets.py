@@ -16,7 +16,7 @@ from tests import tflite_files
 from tests.test_tflite_ops import compare, load, samples_for
 from tests.tflite_cases import ACTIVATIONS, Rng, pick, scale, size, zero
 from tests.tflite_files import Node, T, constant, model
-from toolchain import boards, flow, inputs, reference
+from toolchain import boards, flow, inputs, inspect, reference
 
 WINDOW = {"padding": "same", "stride_h": 1, "stride_w": 1, "dilation_h": 1, "dilation_w": 1}
 
@@ -83,8 +83,8 @@ class Net:
         flat = int(np.prod(self.last.shape))
         self.put("RESHAPE", [constant([1, flat])], self.data((1, flat), self.last))
         self.product("FULLY_CONNECTED", (5, flat), 0, (1, 5))
-        if self.kind == "int8":
-            self.put("SOFTMAX", [], T((1, 5), "int8", 1 / 256, -128), beta=1.0)
+        y = T((1, 5), "int8", 1 / 256, -128) if self.kind == "int8" else T((1, 5), "int16", 1 / 32768)
+        self.put("SOFTMAX", [], y, beta=1.0)
         return model(self.nodes, outputs=[self.last])
 
 
@@ -187,16 +187,32 @@ def test_shapes_that_the_model_computes_are_known_already(tmp_path: Path) -> Non
     compare(tmp_path, model(nodes), np.random.default_rng(0).integers(-128, 128, (4, 1, 2, 3, 4)))
 
 
-@pytest.mark.parametrize(("op", "scale"), [("SOFTMAX", 1 / 32768), ("LOGISTIC", 1 / 32768), ("TANH", 1 / 32768)])
-def test_functions_of_16_bits_are_left_to_the_host_at_the_end(tmp_path: Path, op: str, scale: float) -> None:
+@pytest.mark.parametrize("op", ["SOFTMAX", "LOGISTIC", "TANH"])
+def test_functions_of_16_bits_inside_and_at_the_end(tmp_path: Path, op: str) -> None:
     x, a = T((1, 9), "int16", 2.0**-12), T((1, 9), "int16", 2.0**-11)
-    y, z = T((1, 9), "int16", scale), T((1, 9), "float32", name="y")
-    last = Node(op, [a], [y], {"beta": 1.0} if op == "SOFTMAX" else {})
-    graph = load(tmp_path, model([Node("RELU", [x], [a]), last, Node("DEQUANTIZE", [y], [z])]))
-    ((out,), (note,)) = graph.outputs, graph.notes
-    assert note.startswith(f"output y: {op.lower()} is left to the host; it holds what {op.lower()} reads (")
-    assert (out.name, out.qtype.bits, float(out.qtype.scales[0])) == ("y", 16, 2.0**-11)
-    compare(tmp_path, model([Node("RELU", [x], [a])]), np.random.default_rng(0).integers(-32768, 32768, (4, 1, 9)))
+    y, z = T((1, 9), "int16", 2.0**-15, name="y"), T((1, 9), "int16", 2.0**-14)
+    given = np.random.default_rng(0).integers(-32768, 32768, (40, 1, 9))
+    node = Node(op, [a], [y], {"beta": 1.0} if op == "SOFTMAX" else {})
+    end, inside = [Node("RELU", [x], [a]), node], Node("ADD", [y, y], [z], {"activation": "none"})
+    compare(tmp_path, model([*end, inside]), given)
+    compare(tmp_path, model(end), given)
+    real = T((1, 9), "float32", name="real")
+    graph = load(tmp_path, model([*end, Node("DEQUANTIZE", [y], [real])]))
+    assert [note.split(":")[0] for note in graph.notes] == ["output real"]
+
+
+def test_a_table_is_there_one_time_however_many_operators_read_it(tmp_path: Path) -> None:
+    """Gates, as those of a GRU: sigmoids and tanhs of one table."""
+    x = T((1, 9), "int16", 2.0**-12)
+    gates = [T((1, 9), "int16", 2.0**-15, name=f"gate{k}") for k in range(4)]
+    nodes = [Node(op, [x], [y], {}) for op, y in zip(("LOGISTIC", "TANH", "LOGISTIC", "TANH"), gates, strict=True)]
+    file = model(nodes, outputs=gates)
+    graph = load(tmp_path, file)
+    assert {c.tensor.name for c in graph.consts()} == {"sigmoid"}
+    assert inspect.as_json(graph)["weight_bytes"] == inspect.facts(graph)[1].weight_bytes == 1026
+    compare(tmp_path, file, np.arange(-32768, 32768, 7)[: 9 * 1000].reshape(-1, 1, 9))
+    built = flow.emit(graph, boards.load("native"))
+    assert built.files["model.c"].count("static const int16_t model_const_sigmoid[513]") == 1
 
 
 def test_what_moves_integers_moves_them_whatever_their_scales(tmp_path: Path) -> None:

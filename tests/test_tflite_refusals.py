@@ -137,10 +137,32 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         one_op("MEAN", [x((1, 2, 3, 4)), constant([1, 3])], [y((1, 1, 3, 1))], keep_dims=True),
         "operator 0 MEAN (y): a mean over axes [1, 3] of [1, 2, 3, 4]; transpose, so that they are neighbours",
     ),
-    "a tanh of 16 bits that is read": (
-        model([Node("TANH", [x(kind="int16")], [WIDE]), Node("RELU", [WIDE], [y(kind="int16")])]),
-        "operator 0 TANH (t): is of int16 and is read by operator 1 RELU (y); at the end of the model it is left to the host; "
-        "convert with int8 activations",
+    "a tanh of 16 bits to another scale": (
+        one_op("TANH", [x(kind="int16")], [y(kind="int16")]),
+        "operator 0 TANH (y): its output has scale 0.5, must have 2**-15; quantize the model again",
+    ),
+    "a logistic of 16 bits that overflows": (
+        one_op("LOGISTIC", [x(kind="int16", scale=5.34)], [WIDE]),
+        "operator 0 LOGISTIC (t): its input has scale 5.34, where TensorFlow Lite Micro's 32 bits overflow; must be 2**-44 to 16/3; "
+        "quantize the model again",
+    ),
+    "a tanh of 16 bits that vanishes": (
+        one_op("TANH", [x(kind="int16", scale=2.0**-45)], [WIDE]),
+        "operator 0 TANH (t): its input has scale 2.84217e-14, where TensorFlow Lite Micro's 32 bits overflow; must be 2**-44 to 16/3; "
+        "quantize the model again",
+    ),
+    "a softmax of 16 bits that overflows": (
+        one_op("SOFTMAX", [x(kind="int16", scale=2.0)], [WIDE], beta=2.6),
+        "operator 0 SOFTMAX (t): its input's scale times beta is 5.2, where TensorFlow Lite Micro's 32 bits overflow; must be 5 or less; "
+        "quantize the model again",
+    ),
+    "a softmax of 16 bits to 8": (
+        one_op("SOFTMAX", [x(kind="int16")], [y(scale=1 / 256, zero=-128)], beta=1.0),
+        f"operator 0 SOFTMAX (y): tensor 1 (y) is int8; supported here: int16; {CONVERT}",
+    ),
+    "a softmax of 16 bits to another scale": (
+        one_op("SOFTMAX", [x(kind="int16")], [y(kind="int16", scale=1 / 65536)], beta=1.0),
+        "operator 0 SOFTMAX (y): its output has scale 1.52588e-05 and zero point 0, must have 3.05176e-05 and 0; convert again",
     ),
     "a hard swish of 16 bits": (
         one_op("HARD_SWISH", [x(kind="int16")], [y(kind="int16")]),

@@ -166,14 +166,20 @@ def relu6(rng: Rng, kind: str = "int8") -> bytes:
 
 def bounded(op: str, worth: float, offset: int) -> Callable[..., bytes]:
     def build(rng: Rng, kind: str = "int8") -> bytes:
+        if kind == "int16":
+            x = T((1, 256), kind, pick(rng, (2.0**-12, 2.0**-11, scale(rng, -17, 2), scale(rng, -14, -9))))
+            return one_op(op, [x], [T((1, 256), kind, 1 / 32768)])
         x = T((1, 256), kind, scale(rng, -8, 1), zero(rng, kind))
-        return one_op(op, [x], [T((1, 256), kind, worth, offset if kind == "int8" else 0)])
+        return one_op(op, [x], [T((1, 256), kind, worth, offset)])
 
     return build
 
 
 def softmax(rng: Rng, kind: str = "int8") -> bytes:
     shape = (1, *(size(rng, 4) for _ in range(size(rng, 2, 0))), size(rng, 40))
+    if kind == "int16":
+        x = T(shape, kind, scale(rng, -16, 1))
+        return one_op("SOFTMAX", [x], [T(shape, kind, 1 / 32768)], beta=pick(rng, (1.0, 1.0, 0.3, 2.5)))
     out = pick(rng, ((1 / 256, "int8", -128), (1 / 65536, "int16", -32768)))
     x = T(shape, "int8", scale(rng, -10, 1), zero(rng))
     return one_op("SOFTMAX", [x], [T(shape, out[1], out[0], out[2])], beta=pick(rng, (1.0, 1.0, 0.3, 2.5)))

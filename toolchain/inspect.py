@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from toolchain.ir import Graph, Tensor, ops
+from toolchain.ir import Const, Graph, Tensor, ops
 from toolchain.ir.ops import Op
 
 
@@ -16,7 +16,7 @@ class OpFacts:
     type: str  # of the output: s8, u4
     macs: int
     weight_bits: int  # bits of one weight, 0 where there are none
-    weight_bytes: int  # information: values times bits, rounded up to whole bytes
+    weight_bytes: int  # information of what it reads, be it another's too: values times bits, rounded up to whole bytes
     accumulator_bits: int  # 0 where the op does not accumulate
 
 
@@ -29,6 +29,16 @@ def macs(op: Op) -> int:
             return op.output.size * (op.weight.tensor.size // op.weight.tensor.shape[-1])
         case _:
             return 0
+
+
+def const_bytes(*consts: Const) -> int:
+    """Information: values times bits, rounded up to whole bytes, each constant counted once."""
+    return sum((t.size * t.qtype.bits + 7) // 8 for t in {c.tensor.name: c.tensor for c in consts}.values())
+
+
+def weight_bytes(graph: Graph) -> int:
+    """Of all ops: what several of them read is there one time."""
+    return const_bytes(*(c for op in graph.ops for c in ops.consts_of(op)))
 
 
 def facts(graph: Graph) -> tuple[OpFacts, ...]:
@@ -44,7 +54,7 @@ def _facts(op: Op) -> OpFacts:
         type=op.output.qtype.text,
         macs=macs(op),
         weight_bits=op.weight.tensor.qtype.bits if isinstance(op, ops.Mac) else 0,
-        weight_bytes=sum((c.tensor.size * c.tensor.qtype.bits + 7) // 8 for c in ops.consts_of(op)),
+        weight_bytes=const_bytes(*ops.consts_of(op)),
         accumulator_bits=op.output.qtype.bits if accumulates else 0,
     )
 
@@ -60,7 +70,7 @@ def as_json(graph: Graph) -> dict[str, object]:
         "states": [_tensor(s.input) for s in graph.states],
         "notes": list(graph.notes),
         "macs": sum(f.macs for f in found),
-        "weight_bytes": sum(f.weight_bytes for f in found),
+        "weight_bytes": weight_bytes(graph),
         "ops": [asdict(f) for f in found],
     }
 

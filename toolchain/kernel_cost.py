@@ -104,7 +104,7 @@ def _kernel(op: Op, target: Target, strategy: str, reuse: int) -> Kernel:
             held = op.output.size * op.output.qtype.bits
             moved = held * log2(max(op.output.size, 2)) / MUX if target.stream else 0
             return Kernel(luts=moved + CONTROL_LUTS * target.stream, ffs=held)
-        case ops.Softmax():
+        case ops.Softmax() | ops.Softmax16() | ops.Interpolate():
             return Kernel(stages=0)  # never built: the linter and the back end refuse it
         case ops.Concat() | ops.Reshape() | ops.Pad() | ops.UpSample() | ops.Slice():
             if target.stream:

@@ -15,7 +15,12 @@ from toolchain.ir.ops import Op
 if TYPE_CHECKING:
     from toolchain.passes.plan import Plan
 
-STAGES = (ops.Requantize, ops.Threshold, ops.Lookup)  # ops on one value at a time, which need not be stored between
+STAGES = (
+    ops.Requantize,
+    ops.Threshold,
+    ops.Lookup,
+    ops.Interpolate,
+)  # ops on one value at a time, which need not be stored between
 SIZES = {"int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4, "uint32_t": 4, "int64_t": 8}
 WORDS = 16  # bytes of a state from which on it is copied by words, for which it and its next value are aligned
 

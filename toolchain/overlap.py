@@ -80,7 +80,7 @@ def _first_reads(op: Op, operand: int) -> Ints | None:
     """For each output element in C order, the lowest element of the operand that is read for it."""
     match op:
         # nn_map: element for element; nn_softmax: of a row, an element again before its place is written, and nothing before it
-        case ops.Requantize() | ops.Threshold() | ops.Lookup() | ops.Softmax():
+        case ops.Requantize() | ops.Threshold() | ops.Lookup() | ops.Interpolate() | ops.Softmax() | ops.Softmax16():
             return np.arange(op.output.size, dtype=np.int64)
         case (
             ops.Add() | ops.Sub() | ops.Multiply()

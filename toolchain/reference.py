@@ -14,8 +14,9 @@ import numpy as np
 
 from toolchain.errors import ToolchainError, assert_never
 from toolchain.ir import Graph, Tensor, ops
-from toolchain.ir.geometry import kept, pool_counts, pool_lcm
-from toolchain.ir.rounding import requantize
+from toolchain.ir.geometry import kept, pool_counts, pool_lcm, table_steps
+from toolchain.ir.ops import Rounding
+from toolchain.ir.rounding import interpolated, requantize, tflm
 from toolchain.ir.types import Ints
 
 EXACT_FLOAT32, EXACT_FLOAT64 = 1 << 24, 1 << 53
@@ -152,6 +153,9 @@ def evaluate(op: ops.Op, *args: Ints) -> Any:
             return _threshold(x, op)
         case ops.Lookup():
             return op.table.array[x - op.input.qtype.min]
+        case ops.Interpolate():
+            at = x - op.input.qtype.min
+            return interpolated(at, op.table.array, table_steps(op), op.shift, op.rounding) + op.output_offset
         case ops.Add():
             return x + args[1]
         case ops.Sub():
@@ -181,6 +185,8 @@ def evaluate(op: ops.Op, *args: Ints) -> Any:
             return x[index]
         case ops.Softmax():
             return _softmax(x, op)
+        case ops.Softmax16():
+            return _softmax16(x, op)
         case _:
             raise assert_never(op)
 
@@ -267,6 +273,23 @@ def _softmax(x: Ints, op: ops.Softmax) -> Any:
     p = _high_product(_reciprocal(total << up), e)
     y = np.minimum(p + (1 << shift - 1) >> shift, (1 << op.output.qtype.bits) - 1)
     return y + op.output.qtype.min
+
+
+def _softmax16(x: Ints, op: ops.Softmax16) -> Any:
+    """docs/numerics.md, softmax of 16 bits, line for line."""
+    below = tflm(x - x.max(axis=-1, keepdims=True), np.int64(op.multiplier), np.int64(op.shift))
+    e = _line16(op.table.array, np.maximum(below + (1 << 16) - 1, 0))
+    total = e.sum(axis=-1, keepdims=True)
+    up = 31 - np.frexp(total)[1].astype(np.int64)  # what makes it 2**30 or more: a double holds any such sum
+    mantissa = (total << up) + (1 << 13) >> 14
+    r = _line16(op.reciprocal.array, np.minimum(mantissa - (1 << 16), (1 << 16) - 1))
+    s = 30 - up
+    return np.minimum(e * r + (1 << s - 1) >> s, (1 << 15) - 1)
+
+
+def _line16(table: Ints, at: Ints) -> Any:
+    """An entry for each 128 of 0..65535, halves up between them."""
+    return interpolated(at, table, 1 << 7, 7, Rounding.HALF_UP)
 
 
 def _reciprocal(d: Ints) -> Any:

@@ -73,7 +73,7 @@ def table(*columns: str, right: Sequence[str] = (), wrap: Sequence[str] = ()) ->
 
 def graph(console: Console, graph: Graph) -> None:
     """`bitwright inspect`: one row an op."""
-    from toolchain.inspect import facts
+    from toolchain.inspect import facts, weight_bytes
 
     console.print(f"graph {graph.name}  {graph.digest()[:12]}")
     for direction, tensors in (("input", graph.inputs), ("output", graph.outputs)):
@@ -89,9 +89,7 @@ def graph(console: Console, graph: Graph) -> None:
     for f in found:
         values = (f.macs, f.weight_bits, f.weight_bytes, f.accumulator_bits)
         rows.add_row(f.kind, f.name, "x".join(map(str, f.shape)), f.type, *(f"{v:,}" if v else "" for v in values))
-    rows.add_row(
-        "total", "", "", "", f"{sum(f.macs for f in found):,}", "", f"{sum(f.weight_bytes for f in found):,}", ""
-    )
+    rows.add_row("total", "", "", "", f"{sum(f.macs for f in found):,}", "", f"{weight_bytes(graph):,}", "")
     console.print(rows)
     for note in graph.notes:
         console.print(f"note: {note}")

@@ -189,7 +189,9 @@ class _Builder:
             process.fire((), (out,), tokens(op.output))
             return
         match op:
-            case ops.Dense() | ops.Requantize() | ops.Threshold() | ops.Lookup() | ops.ArgMax() | ops.Softmax():
+            case ops.Dense() | ops.Requantize() | ops.Threshold() | ops.Lookup() | ops.Interpolate():
+                process.fire(reads, (out,), tokens(op.output))
+            case ops.ArgMax() | ops.Softmax() | ops.Softmax16():
                 process.fire(reads, (out,), tokens(op.output))
             case ops.Conv1D() | ops.Conv2D() | ops.DepthwiseConv2D() | ops.MaxPool() | ops.SumPool():
                 _windows(process, op, self.padded(op, reads[0]), out)

@@ -30,6 +30,7 @@ EXACT = 1 << 24  # float32 holds every integer up to here, so sums that stay bel
 RESIDUE = 1e-3  # steps
 AT_ONCE = 1 << 23  # integers of all tensors that are compared at once: some 0.5 GB
 Reals = Mapping[str, np.ndarray]
+TABLES = (ops.Threshold, ops.Lookup, ops.Interpolate, ops.ArgMax, ops.Softmax, ops.Softmax16)  # no noise goes through
 CAUSES = ("follows", "float32_tie", "float32_range", "unexplained")
 
 
@@ -336,7 +337,7 @@ class _Noise:
     def _magnitude(self, name: str) -> tuple[np.ndarray, int]:
         zero = self.tensors[name].qtype.zero_point
         op = self.made.get(name)
-        if op is None or name in self.resets or isinstance(op, ops.Threshold | ops.Lookup | ops.ArgMax | ops.Softmax):
+        if op is None or name in self.resets or isinstance(op, TABLES):
             return np.abs(self.values[name] - zero), 1
         inputs = ops.inputs_of(op)
         found = [self.magnitude(t.name) for t in inputs]

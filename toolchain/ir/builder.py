@@ -183,6 +183,12 @@ class GraphBuilder:
             qtype,
         )
 
+    def interpolate(
+        self, x: Tensor, qtype: QType, table: Const, shift: int, rounding: Rounding, name: str, output_offset: int = 0
+    ) -> Tensor:
+        """`table` [2**k + 1]: entries at equal distances over the values of x's type, the last one beyond the largest."""
+        return self.add_op(ops.Interpolate(x, _later(), table, shift, rounding, output_offset), name, qtype)
+
     # of two or more
 
     def add(self, a: Tensor, b: Tensor, name: str) -> Tensor:
@@ -275,6 +281,12 @@ class GraphBuilder:
         return self.add_op(
             ops.Softmax(x, replace(_later(), qtype=qtype), const), name, qtype
         )  # its range is its type's
+
+    def softmax16(
+        self, x: Tensor, table: Const, reciprocal: Const, multiplier: int, shift: int, qtype: QType, name: str
+    ) -> Tensor:
+        """`table` and `reciprocal` [513]: exp from -10 to 0, 1 / (1 + x) from 0 to 1, in Q15; `qtype` is s16 at 1/32768."""
+        return self.add_op(ops.Softmax16(x, _later(), table, reciprocal, multiplier, shift), name, qtype)
 
 
 def _later() -> Tensor:

@@ -21,6 +21,8 @@ MAX_LOOKUP_BITS = 12
 MAX_SHIFT = 62
 MAX_MULTIPLIER = (1 << 47) - 1
 MAX_SOFTMAX = 4095  # terms of 2**19 whose sum is below 2**31
+ENTRIES16 = 513  # of both tables of a Softmax16: one for each 128 values of 16 bits, and the last line's end
+MAX_TABLE = 1 << MAX_LOOKUP_BITS  # lines between entries
 ONE = (1 << 31) - 1  # as near as Q0.31 comes to 1
 
 
@@ -117,6 +119,8 @@ def check_op(op: Op, ranges: dict[str, Range]) -> None:
             _threshold(op)
         case ops.Lookup():
             _lookup(op)
+        case ops.Interpolate():
+            _interpolate(op)
         case ops.Add() | ops.Sub() | ops.Multiply():
             _zero(op, op.output)
             if not isinstance(op, ops.Multiply):
@@ -131,6 +135,8 @@ def check_op(op: Op, ranges: dict[str, Range]) -> None:
             _zero(op, op.output)
         case ops.Softmax():
             _softmax(op)
+        case ops.Softmax16():
+            _softmax16(op)
         case ops.MaxPool() | ops.Reshape() | ops.Transpose() | ops.Pad() | ops.UpSample() | ops.Slice():
             same = (op.input.qtype.bits, op.input.qtype.signed, op.input.qtype.zero_point)
             if same != (op.output.qtype.bits, op.output.qtype.signed, op.output.qtype.zero_point):
@@ -242,6 +248,50 @@ def _lookup(op: ops.Lookup) -> None:
     if op.table.tensor.shape != (1 << bits,):
         raise GraphError(at, f"table {list(op.table.tensor.shape)}, must be [{1 << bits}]")
     _fits(at, op.table, op.output)
+
+
+def _interpolate(op: ops.Interpolate) -> None:
+    at, x, shape = where(op), op.input.qtype, op.table.tensor.shape
+    most = min(1 << x.bits, MAX_TABLE)
+    lines = shape[0] - 1
+    if len(shape) != 1 or lines < 1 or lines & (lines - 1) or lines > most:
+        raise GraphError(at, f"table {list(shape)}, must have one entry more than a power of two of 1 to {most}")
+    if x.bits > 32:
+        raise GraphError(at, f"input is {x.text}, must have at most 32 bits; requantize it first")
+    if op.rounding is ops.Rounding.TFLM:
+        raise GraphError(at, "tflm rounding takes a multiplier, which it has not")
+    if not 0 <= op.shift <= 30 or abs(op.output_offset) >= 1 << 30:
+        raise GraphError(
+            at, f"shift {op.shift}, must be in 0..30, and output_offset {op.output_offset} must fit 31 bits"
+        )
+    largest = int(max(abs(op.table.array.min()), op.table.array.max(), 1))
+    if largest * ((1 << x.bits) // lines) + (1 << op.shift) >= 1 << 30:  # so that a kernel needs no more than 32 bits
+        raise GraphError(
+            at,
+            f"entries of up to {largest} over {(1 << x.bits) // lines} values of x, shifted by {op.shift}: leave 31 bits",
+        )
+
+
+def _softmax16(op: ops.Softmax16) -> None:
+    """What keeps its sum in 2..2**31 - 1, and every exp and reciprocal in 0..2**15 - 1."""
+    at, x, y = where(op), op.input.qtype, op.output.qtype
+    if (x.bits, x.signed) != (16, True) or (y.bits, y.signed, y.zero_point) != (16, True, 0):
+        raise GraphError(
+            at, f"makes {y.text} with zero point {y.zero_point} of {x.text}, must make s16 with zero point 0 of s16"
+        )
+    if not 0 <= op.multiplier < 1 << 31 or not 0 <= op.shift <= MAX_SHIFT:
+        raise GraphError(at, f"multiplier {op.multiplier} and shift {op.shift} must be 31 bits and 0..{MAX_SHIFT}")
+    for const in (op.table, op.reciprocal):
+        table = const.array
+        if table.shape != (ENTRIES16,) or table.min() < 0 or table.max() > (1 << 15) - 1:
+            what = f"%{const.tensor.name} {list(table.shape)} holds {table.min()}..{table.max()}, must be [{ENTRIES16}] of 0..32767"
+            raise GraphError(at, what)
+    if min(op.table.array[-2:]) < 4:
+        raise GraphError(
+            at, f"%{op.table.tensor.name} ends with {op.table.array[-1]}, must end with 4 or more: exp of 0"
+        )
+    if op.input.channels * int(op.table.array.max()) >= 1 << 31:
+        raise GraphError(at, f"is over {op.input.channels} elements, whose sum may leave 31 bits")
 
 
 def _softmax(op: ops.Softmax) -> None:

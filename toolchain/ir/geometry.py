@@ -126,6 +126,11 @@ def _slice(op: ops.Slice) -> tuple[int, ...]:
     return shape
 
 
+def table_steps(op: ops.Interpolate) -> int:
+    """Values of x from one entry of the table to the next."""
+    return (1 << op.input.qtype.bits) // (op.table.tensor.size - 1)
+
+
 def output_shape(op: Op) -> tuple[int, ...]:
     """The shape the op's output must have; raises GraphError where the op's own fields disagree."""
     if not all(t.shape for t in ops.inputs_of(op)):
@@ -143,7 +148,7 @@ def output_shape(op: Op) -> tuple[int, ...]:
             return _conv(op)
         case ops.MaxPool() | ops.SumPool():
             return _pool(op)
-        case ops.Requantize() | ops.Threshold() | ops.Lookup() | ops.Softmax():
+        case ops.Requantize() | ops.Threshold() | ops.Lookup() | ops.Interpolate() | ops.Softmax() | ops.Softmax16():
             return op.input.shape
         case ops.Add() | ops.Sub() | ops.Multiply():
             return broadcast(op)

@@ -114,6 +114,19 @@ class Lookup:
 
 
 @dataclass(frozen=True)
+class Interpolate:
+    """y = output_offset + round((table[i] * (n - r) + table[i + 1] * r) / 2**shift), where x - min(x's type) = i * n + r: a line from
+    each entry to the next, n steps of x long."""
+
+    input: Tensor
+    output: Tensor
+    table: Const
+    shift: int
+    rounding: Rounding
+    output_offset: int
+
+
+@dataclass(frozen=True)
 class Add:
     """y = a + b; equal scales, zero points 0; axes of size 1 repeat."""
 
@@ -237,6 +250,19 @@ class Softmax:
     table: Const
 
 
+@dataclass(frozen=True)
+class Softmax16:
+    """TensorFlow Lite Micro's softmax of 16 bits over the last axis; both tables are read as Interpolate reads one: exp from -10 to 0
+    and 1 / (1 + x) from 0 to 1, in Q15. The distance from the largest is scaled by multiplier and shift, rounding mode tflm."""
+
+    input: Tensor
+    output: Tensor
+    table: Const
+    reciprocal: Const
+    multiplier: int
+    shift: int
+
+
 Op = (
     Dense
     | Conv1D
@@ -245,6 +271,7 @@ Op = (
     | Requantize
     | Threshold
     | Lookup
+    | Interpolate
     | Add
     | Sub
     | Multiply
@@ -258,6 +285,7 @@ Op = (
     | ArgMax
     | Slice
     | Softmax
+    | Softmax16
 )
 OPS: tuple[type[Op], ...] = Op.__args__
 Mac = Dense | Conv1D | Conv2D | DepthwiseConv2D

@@ -1,6 +1,6 @@
 """Value ranges: the smallest and largest integer each tensor can hold, for each channel, derived from weights and input types.
 
-Bounds are exact for every op alone but Softmax, which has its type's: each is reached by some input within the op's input range,
+Bounds are exact for every op alone but Softmax and Softmax16, which have their type's and 0..32767: each is reached by some input within the op's input range,
 elements taken as independent (x - x is not known to be 0). Python integers wherever int64 might not do: nothing here can overflow.
 """
 
@@ -18,9 +18,9 @@ import numpy as np
 from toolchain.errors import assert_never
 
 from . import ops
-from .geometry import kept, pool_lcm, tap_masks, window_counts
+from .geometry import kept, pool_lcm, table_steps, tap_masks, window_counts
 from .ops import Op
-from .rounding import requantize
+from .rounding import interpolated, requantize
 from .types import Tensor
 
 
@@ -151,6 +151,15 @@ def _threshold(op: ops.Threshold, given: Range) -> Range:
     return Range.of(out)
 
 
+def _interpolate(op: ops.Interpolate, lo: int, hi: int) -> Range:
+    """Between two entries it does not turn: its ends lie at the ends of x and at the entries between."""
+    least, steps = op.input.qtype.min, table_steps(op)
+    entries = np.arange(-(-(lo - least) // steps), (hi - least) // steps + 1, dtype=np.int64) * steps
+    at = np.concatenate([[lo - least, hi - least], entries])
+    values = interpolated(at, op.table.array, steps, op.shift, op.rounding) + op.output_offset
+    return Range((int(values.min()),), (int(values.max()),))
+
+
 def _sum_pool(op: ops.SumPool, given: Range) -> Range:
     """Each window holds `inside` elements and is divided by `counted`: they differ where padding counts."""
     total, zero = pool_lcm(op), op.input.qtype.zero_point
@@ -217,6 +226,8 @@ def output_range(op: Op, ranges: Mapping[str, Range]) -> Range:
             lo, hi = first.whole
             part = op.table.array[lo - op.input.qtype.min : hi - op.input.qtype.min + 1]
             return Range((int(part.min()),), (int(part.max()),))
+        case ops.Interpolate():
+            return _interpolate(op, *first.whole)
         case ops.Add() | ops.Sub() | ops.Multiply():
             return _pairwise(op, *given)
         case ops.Concat():
@@ -237,5 +248,7 @@ def output_range(op: Op, ranges: Mapping[str, Range]) -> Range:
             return first if len(first.lo) == 1 else Range.of(first.channels(op.input.shape[-1])[kept(op, -1)])
         case ops.Softmax():
             return type_range(op.output)
+        case ops.Softmax16():
+            return Range((0,), ((1 << 15) - 1,))
         case _:
             raise assert_never(op)

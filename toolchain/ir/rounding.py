@@ -1,4 +1,5 @@
-"""Rounding t / 2**shift to an integer, and Requantize itself, on int64 arrays or, for what is wider, arrays of Python integers."""
+"""Rounding t / 2**shift to an integer, Requantize itself, and lines between a table's entries; on int64 arrays or, for what is wider,
+arrays of Python integers."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ def _where_negative(t: Any, negative: Any, other: Any) -> Any:
     return np.where(np.asarray(t) < 0, negative, other)
 
 
-def _tflm(acc: Any, multiplier: Any, shift: Any) -> Any:
+def tflm(acc: Any, multiplier: Any, shift: Any) -> Any:
     """TensorFlow Lite Micro: saturating left shift, doubling high multiply rounding half up in magnitude, then a rounding right shift."""
     left, right = np.maximum(31 - shift, 0), np.maximum(shift - 31, 0)
     wide = np.clip(acc << left, INT32_MIN, INT32_MAX)
@@ -63,6 +64,12 @@ def requantize(acc: Any, op: Requantize) -> Any:
     """Requantize without its shape: `acc` is int64, or object when its products might not fit; channels are the last axis."""
     kind = acc.dtype
     multiplier, offset, shift = (np.array(v, dtype=kind) for v in (op.multiplier, op.offset, op.shift))
-    tflm = op.rounding is Rounding.TFLM
-    y = _tflm(acc, multiplier, shift) if tflm else shift_right(acc * multiplier + offset, shift, op.rounding)
+    twice = op.rounding is Rounding.TFLM
+    y = tflm(acc, multiplier, shift) if twice else shift_right(acc * multiplier + offset, shift, op.rounding)
     return np.clip(y + op.output_offset, *op.clamp)
+
+
+def interpolated(at: Any, table: Any, steps: int, shift: int, rounding: Rounding) -> Any:
+    """round(v / 2**shift), v on the line from table[i] to table[i + 1] times `steps`, where at = i * steps + r."""
+    i, r = at // steps, at % steps
+    return shift_right(table[i] * (steps - r) + table[i + 1] * r, np.int64(shift), rounding)

@@ -60,7 +60,7 @@ def output_scales(op: Op) -> Scales | None:
         case ops.Requantize() | ops.Threshold():
             channel_scales(op, op.input)
             return None
-        case ops.Lookup():
+        case ops.Lookup() | ops.Interpolate():
             one_scale(op, op.input, "looked up in one table")
             return None
         case ops.Add() | ops.Sub():
@@ -105,6 +105,9 @@ def output_scales(op: Op) -> Scales | None:
         case ops.Softmax():
             one_scale(op, op.input, "compared")
             return (Fraction(1, 1 << op.output.qtype.bits),)
+        case ops.Softmax16():
+            one_scale(op, op.input, "compared")
+            return (Fraction(1, 1 << 15),)
         case _:
             raise assert_never(op)
 

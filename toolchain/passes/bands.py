@@ -58,7 +58,7 @@ def _by_rows(op: Op) -> bool:
     if len(op.output.shape) < 2 or any(len(t.shape) != len(op.output.shape) for t in inputs_of(op)):
         return False
     match op:
-        case ops.Conv1D() | ops.Conv2D() | ops.DepthwiseConv2D() | ops.Dense() | ops.Softmax():
+        case ops.Conv1D() | ops.Conv2D() | ops.DepthwiseConv2D() | ops.Dense() | ops.Softmax() | ops.Softmax16():
             return True
         case ops.MaxPool():
             return not op.ceil_mode
@@ -155,7 +155,7 @@ def _part(op: Op, rows: Mapping[str, Rows], band: Mapping[str, Tensor], k: int, 
     elif isinstance(op, (ops.Conv1D, ops.Conv2D, ops.DepthwiseConv2D, ops.MaxPool, ops.SumPool)):
         made.append(replace(op, input=given[0], output=output, padding=(padding, *op.padding[1:])))
     else:
-        assert isinstance(op, (ops.Dense, ops.Softmax, ops.Requantize, ops.Threshold, ops.Lookup))
+        assert isinstance(op, (ops.Dense, ops.Softmax, ops.Softmax16, *STAGES))
         made.append(replace(op, input=given[0], output=output))
     return output
 

@@ -1,7 +1,8 @@
-"""Fusion: a value that one Requantize, Threshold or Lookup takes over and nobody else reads is never stored; nor is what a
+"""Fusion: a value that one Requantize, Threshold, Lookup or Interpolate takes over and nobody else reads is never stored; nor is what a
 Lookup makes of an operand of an Add, Sub or Multiply where that is wider than the operand.
 
 Chains end after two such ops, which is what a kernel's stages hold; nothing is computed twice and nothing changes meaning.
+What an Interpolate reads is made beside it where it is wider than what that is made of: the narrower of the two is stored.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
     kept = {t.name for t in graph.outputs} | {s.output.name for s in graph.states}
     makers = {op.output.name: op for op in graph.ops}
     stages: dict[str, int] = {}  # stages in the chain that makes a value
+    drawn = {op.input.name for op in graph.ops if isinstance(op, ops.Interpolate) and reads[op.input.name] == 1} - kept
     operands = {name for op in graph.ops for name in _operands(op, makers) if reads[name] == 1 and name not in kept}
     fused = set(operands)
     for op in graph.ops:
@@ -38,6 +40,8 @@ def run(graph: Graph, plan: Plan, board: Board | None) -> tuple[Graph, Plan]:
         name = op.input.name
         maker = makers.get(name)
         before = stages.get(name, 0)
+        if before and op.output.name in drawn and nbytes(op.output) > nbytes(op.input):
+            before = MAX_STAGES  # the second of a chain that the Interpolate would not fit into
         if isinstance(maker, MAKERS) and before < MAX_STAGES and reads[name] == 1 and name not in kept:
             fused.add(name)
         else:

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from toolchain.ir.ops import Op
 
 NO_KERNEL = "has no kernel in a circuit: it is TensorFlow Lite Micro's integer arithmetic, which hls4ml has not"
-TRY_HOST = "leave the softmax to the host: end the model at what it reads, whose largest is the same"
+TRY_HOST = {
+    ops.Softmax: "leave the softmax to the host: end the model at what it reads, whose largest is the same",
+    ops.Softmax16: "leave the softmax to the host: end the model at what it reads, whose largest is the same",
+    ops.Interpolate: "leave the function to the host: end the model at what it reads, or use 8 bits, which are a lookup",
+}
 IOS = ("io_parallel", "io_stream")
 OPTIMIZE = ("speed", "size", "ram")
 STRATEGIES = ("Latency", "Resource", "distributed_arithmetic")
@@ -25,7 +29,7 @@ STRATEGIES = ("Latency", "Resource", "distributed_arithmetic")
 
 def no_circuit(op: Op) -> UnsupportedError | None:
     """Why no HLS back end can build this op, for the linter and the back end alike."""
-    return UnsupportedError(ops.where(op), NO_KERNEL, TRY_HOST) if isinstance(op, ops.Softmax) else None
+    return UnsupportedError(ops.where(op), NO_KERNEL, TRY_HOST[type(op)]) if type(op) in TRY_HOST else None
 
 
 def unread(tensor: Tensor) -> UnsupportedError:

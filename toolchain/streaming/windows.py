@@ -45,7 +45,7 @@ def window(op: Op, axis: int) -> Window | None:
             if axis >= len(op.strides) or (isinstance(op, ops.SumPool) and not _even(op, axis)):
                 return None
             return Window(axis, op.strides[axis], op.padding[axis][0], op.kernel[axis])
-        case ops.Dense() | ops.Softmax() | ops.ArgMax():
+        case ops.Dense() | ops.Softmax() | ops.Softmax16() | ops.ArgMax():
             return Window(axis) if axis < rank - 1 else None
         case ops.Requantize():
             alike = {len(op.multiplier), len(op.offset), len(op.shift)} == {1}
@@ -53,7 +53,7 @@ def window(op: Op, axis: int) -> Window | None:
         case ops.Threshold():
             alike = op.thresholds.tensor.shape[0] == op.levels.tensor.shape[0] == 1
             return Window(axis) if axis < rank - 1 or alike else None
-        case ops.Lookup():
+        case ops.Lookup() | ops.Interpolate():
             return Window(axis)
         case ops.Add() | ops.Sub() | ops.Multiply():
             return Window(axis) if op.a.shape[axis] == op.b.shape[axis] else None

@@ -237,6 +237,8 @@ def _reading(op: Op, given: list[Tensor]) -> Op:
             return replace(op, a=given[0], b=given[1])
         case ops.Lookup() if _span(given[0].qtype) != _span(op.input.qtype):
             return replace(op, input=given[0], table=_longer(op, given[0].qtype))
+        case ops.Interpolate() if _span(given[0].qtype) != _span(op.input.qtype):
+            raise UnsupportedError(where(op), "interpolates a sum, which takes more bits here", "requantize before it")
         case _:
             return replace(op, input=given[0])
 

@@ -1,17 +1,19 @@
-/* What happens to each value between the op that makes it and memory: up to two of requantize, threshold and lookup,
- * so that an accumulator is never stored; then the store. */
+/* What happens to each value between the op that makes it and memory: up to two of requantize, threshold, lookup and
+ * interpolate, so that an accumulator is never stored; then the store. */
 #ifndef NN_STAGES_H
 #define NN_STAGES_H
 #include "nn.h"
+#include "nn_interpolate.h"
 #include "nn_lookup.h"
 #include "nn_requantize.h"
 #include "nn_threshold.h"
 
 typedef struct {
-    enum { NN_KEEP, NN_REQUANTIZE, NN_THRESHOLD, NN_LOOKUP } kind;
+    enum { NN_KEEP, NN_REQUANTIZE, NN_THRESHOLD, NN_LOOKUP, NN_INTERPOLATE } kind;
     nn_requantize_args requantize;
     nn_threshold_args threshold;
     nn_lookup_args lookup;
+    nn_interpolate_args interpolate;
 } nn_stage;
 
 typedef struct {
@@ -24,6 +26,7 @@ NN_INLINE int64_t nn_stage_apply(int64_t x, size_t c, nn_stage s) {
     case NN_REQUANTIZE: return nn_requantize(x, c, s.requantize);
     case NN_THRESHOLD: return nn_threshold(x, c, s.threshold);
     case NN_LOOKUP: return nn_lookup(x, s.lookup);
+    case NN_INTERPOLATE: return nn_interpolate(x, s.interpolate);
     default: return x;
     }
 }

@@ -105,7 +105,7 @@ def call(function: Function, c: Context) -> list[str]:
         rest = function.ops
     stages, by_channel = _stages(rest, name, function.ops[-1].output, c)
     match op:
-        case ops.Requantize() | ops.Threshold() | ops.Lookup():
+        case ops.Requantize() | ops.Threshold() | ops.Lookup() | ops.Interpolate():
             x, y = op.input, function.ops[-1].output
             rows, channels = (x.size // x.channels, x.channels) if by_channel else (1, x.size)
             return [f"nn_map({c.at(x)}, {code(x)}, {c.at(y)}, {rows}, {channels},", f"    {stages});"]
@@ -129,6 +129,12 @@ def call(function: Function, c: Context) -> list[str]:
                 f"nn_softmax({c.at(x)}, {code(x)}, {c.at(op.output)}, {code(op.output)}, {table}, "
                 f"{x.size // x.channels}, {x.channels});"
             ]
+        case ops.Softmax16():
+            x, tables = op.input, ", ".join(", ".join(c.tables.const(const)) for const in (op.table, op.reciprocal))
+            return [
+                f"nn_softmax16({c.at(x)}, {c.at(op.output)}, {tables}, {number(op.multiplier)}, {op.shift}, "
+                f"{x.size // x.channels}, {x.channels});"
+            ]
         case _:
             raise assert_never(op)
 
@@ -148,7 +154,9 @@ def kernel(op: Op, plan: Plan) -> str:
             return "nn_depthwise.h"
         case ops.SumPool() | ops.MaxPool():
             return "nn_pool.h"
-        case ops.Requantize() | ops.Threshold() | ops.Lookup() | ops.Add() | ops.Sub() | ops.Multiply():
+        case ops.Requantize() | ops.Threshold() | ops.Lookup() | ops.Interpolate():
+            return "nn_elementwise.h"
+        case ops.Add() | ops.Sub() | ops.Multiply():
             return "nn_elementwise.h"
         case ops.Reshape() | ops.Transpose() | ops.UpSample() | ops.Pad() | ops.Concat() | ops.Slice():
             return "nn_move.h"
@@ -156,6 +164,8 @@ def kernel(op: Op, plan: Plan) -> str:
             return "nn_argmax.h"
         case ops.Softmax():
             return "nn_softmax.h"
+        case ops.Softmax16():
+            return "nn_softmax16.h"
         case _:
             raise assert_never(op)
 

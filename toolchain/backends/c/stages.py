@@ -1,4 +1,4 @@
-"""Requantize, Threshold and Lookup as arguments of the kernels' stages.
+"""Requantize, Threshold, Lookup and Interpolate as arguments of the kernels' stages.
 
 One rule: a Requantize is rewritten only by steps that leave every result the same for every value in its proved range.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from toolchain.ir import ops
+from toolchain.ir.geometry import table_steps
 from toolchain.ir.ops import Rounding
 from toolchain.ir.ranges import Range
 from toolchain.ir.rounding import requantize, shift_right
@@ -191,7 +192,25 @@ def lookup_args(op: ops.Lookup, tables: Tables) -> str:
     return fields(table=table, type=code, min=op.input.qtype.min)
 
 
-def stage(op: ops.Requantize | ops.Threshold | ops.Lookup, given: Range, name: str, tables: Tables) -> tuple[str, bool]:
+def interpolate_args(op: ops.Interpolate, tables: Tables) -> str:
+    """The initialiser of nn_interpolate_args."""
+    table, code = tables.const(op.table)
+    s = as_floor(Steps((1,), (0,), (op.shift,), op.rounding, op.output_offset, ()))
+    return fields(
+        table=table,
+        type=code,
+        min=op.input.qtype.min,
+        bits=table_steps(op).bit_length() - 1,
+        add=s.offset[0],
+        shift=op.shift,
+        rounding=KERNEL_ROUNDINGS[s.rounding],
+        output_offset=op.output_offset,
+    )
+
+
+def stage(
+    op: ops.Requantize | ops.Threshold | ops.Lookup | ops.Interpolate, given: Range, name: str, tables: Tables
+) -> tuple[str, bool]:
     """The initialiser of nn_stage, and whether it reads tables by channel."""
     match op:
         case ops.Requantize():
@@ -202,3 +221,5 @@ def stage(op: ops.Requantize | ops.Threshold | ops.Lookup, given: Range, name: s
             return f"{{.kind = NN_THRESHOLD, .threshold = {text}}}", by_channel
         case ops.Lookup():
             return f"{{.kind = NN_LOOKUP, .lookup = {lookup_args(op, tables)}}}", False
+        case ops.Interpolate():
+            return f"{{.kind = NN_INTERPOLATE, .interpolate = {interpolate_args(op, tables)}}}", False

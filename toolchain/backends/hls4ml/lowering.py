@@ -100,7 +100,7 @@ def _lower(b: Builder, graph: Graph, op: ops.Op, args: list[Value]) -> Value:
             return stages.argmax(b, op, x)
         case ops.Slice():
             return moves.part(b, op, x)
-        case ops.Softmax():
+        case ops.Softmax() | ops.Softmax16() | ops.Interpolate():
             error = no_circuit(op)
             assert error is not None
             raise error

@@ -32,6 +32,7 @@ KINDS = ("int8", "uint8", "int16")  # of what only moves integers
 class Context:
     b: GraphBuilder
     values: dict[int, types.Tensor] = field(default_factory=dict)  # by the number of the file's tensor
+    tables: dict[str, types.Const] = field(default_factory=dict)  # that several operators read
 
     def input(self, node: Node, position: int = 0, kinds: Sequence[str] = ACTIVATIONS) -> tuple[Tensor, types.Tensor]:
         """An input that must be computed, with one scale: the file's tensor and the graph's."""

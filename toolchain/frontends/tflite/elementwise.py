@@ -13,7 +13,7 @@ from math import floor, frexp, ldexp, prod
 import numpy as np
 
 from toolchain.errors import UnsupportedError
-from toolchain.frontends.tflite import fixedpoint
+from toolchain.frontends.tflite import fixedpoint, wide
 from toolchain.frontends.tflite.archive import Node, Tensor
 from toolchain.frontends.tflite.arithmetic import (
     LIMITS,
@@ -303,10 +303,14 @@ def hard_swish(c: Context, node: Node) -> None:
 
 
 def logistic(c: Context, node: Node) -> None:
+    if c.input(node)[0].type == "int16":
+        return wide.logistic(c, node)
     _fixed(c, node, "int8 with zero point -128", -128, fixedpoint.logistic, 8, -128)
 
 
 def tanh(c: Context, node: Node) -> None:
+    if c.input(node)[0].type == "int16":
+        return wide.tanh(c, node)
     _fixed(c, node, "int8", None, fixedpoint.tanh, 7, 0)
 
 

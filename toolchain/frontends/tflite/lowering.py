@@ -11,7 +11,7 @@ from collections.abc import Callable
 from toolchain.errors import ToolchainError, UnsupportedError, nearest
 from toolchain.frontends.tflite import elementwise, moves, products, slices, softmax
 from toolchain.frontends.tflite.archive import Model, Node, Tensor
-from toolchain.frontends.tflite.context import CONVERT, Context, clean, graph_shape, qtype, usable
+from toolchain.frontends.tflite.context import CONVERT, KINDS, Context, clean, graph_shape, qtype, usable
 from toolchain.frontends.tflite.flatbuffer import AGAIN
 from toolchain.ir import Graph
 from toolchain.ir.builder import GraphBuilder
@@ -51,20 +51,12 @@ TABLE: dict[str, Callable[[Context, Node], None]] = {
     "UNPACK": slices.split,
 }
 
-HOST = {  # of 16 bits, at the end of a model
-    "LOGISTIC": "it is monotone, so argmax is unchanged",
-    "SOFTMAX": "argmax is unchanged",
-    "TANH": "it is monotone, so argmax is unchanged",
-}
-
 
 def lower_model(model: Model) -> Graph:
     """The graph of a model; UnsupportedError names the operator and what is supported instead."""
     c = Context(GraphBuilder(model.name))
     skipped = _inputs(c, model)
-    real: dict[
-        int, tuple[Tensor, str]
-    ] = {}  # the number of what the host computes at the end: what it is computed from, and how
+    real: dict[int, Tensor] = {}  # by the number of what is real at the end: the integers that it is computed from
     made = {t.index for t in model.inputs}
     shapes: set[int] = set()  # tensors that hold shapes: known already, for the file says every tensor's
     for node in model.nodes:
@@ -74,8 +66,8 @@ def lower_model(model: Model) -> Graph:
             made.add(y.index)
         if node.index in skipped or _of_shapes(node, shapes):
             continue
-        if node.op == "DEQUANTIZE" or (node.op in HOST and _wide(node)):
-            _at_the_end(c, model, node, real)
+        if node.op == "DEQUANTIZE":
+            real[_at_the_end(c, model, node).index] = c.input(node, 0, KINDS)[0]
         elif node.op in TABLE:
             TABLE[node.op](c, node)
         else:
@@ -83,7 +75,7 @@ def lower_model(model: Model) -> Graph:
             hint = " ".join(filter(None, [nearest(node.op, known), f"supported: {', '.join(sorted(known))}"]))
             raise UnsupportedError(node.where, "is not supported", hint)
     for tensor in model.outputs:
-        _output(c, tensor, *real.get(tensor.index, (tensor, "")))
+        _output(c, tensor, real.get(tensor.index, tensor))
     return c.b.graph()
 
 
@@ -137,37 +129,20 @@ def _of_shapes(node: Node, shapes: set[int]) -> bool:
     return True
 
 
-def _wide(node: Node) -> bool:
-    return bool(node.inputs) and node.inputs[0] is not None and node.inputs[0].type == "int16"
-
-
-def _at_the_end(c: Context, model: Model, node: Node, real: dict[int, tuple[Tensor, str]]) -> None:
-    """What may come last and is no integer of the graph: DEQUANTIZE, and functions of 16 bits, which have no table."""
+def _at_the_end(c: Context, model: Model, node: Node) -> Tensor:
+    """What a DEQUANTIZE makes, which may come last alone."""
     if not node.outputs:
         raise ToolchainError(node.where, "has no output", AGAIN)
-    y, x = node.outputs[0], node.inputs[0] if node.inputs else None
-    if node.op == "DEQUANTIZE" and x is not None and x.index in real:
-        real[y.index] = real[x.index]
-        return
-    found, _ = c.input(node, 0, ("int8", "uint8", "int16"))
-    reader = next((n for n in model.nodes if y in n.inputs and not (node.op in HOST and n.op == "DEQUANTIZE")), None)
-    if reader is not None and node.op == "DEQUANTIZE":
+    y = node.outputs[0]
+    c.input(node, 0, KINDS)
+    reader = next((n for n in model.nodes if y in n.inputs), None)
+    if reader is not None:
         what = f"its real values are read by {reader.where}; a graph holds integers alone"
         raise UnsupportedError(node.where, what, CONVERT)
-    if reader is not None:
-        what = f"is of int16 and is read by {reader.where}; at the end of the model it is left to the host"
-        raise UnsupportedError(node.where, what, "convert with int8 activations")
-    if node.op == "DEQUANTIZE":
-        real[y.index] = (
-            found,
-            "the model's DEQUANTIZE makes float32 of these integers; their type says their real values",
-        )
-    else:
-        name = node.op.lower()
-        real[y.index] = found, f"{name} is left to the host; it holds what {name} reads ({HOST[node.op]})"
+    return y
 
 
-def _output(c: Context, tensor: Tensor, source: Tensor, note: str) -> None:
+def _output(c: Context, tensor: Tensor, source: Tensor) -> None:
     if source.index not in c.values:
         raise UnsupportedError(f"output {tensor.where}", "is a constant, or nothing makes it", "remove it")
     found, name = c.values[source.index], clean(tensor.name)
@@ -176,6 +151,8 @@ def _output(c: Context, tensor: Tensor, source: Tensor, note: str) -> None:
     elif source is not tensor:
         before, found = found, c.b.renamed(found, name)
         c.values.update({index: found for index, t in c.values.items() if t == before})
-    if note:
-        c.b.notes.append(f"output {found.name}: {note}")
+    if source is not tensor:
+        c.b.notes.append(
+            f"output {found.name}: the model's DEQUANTIZE makes float32 of these integers; their type says their real values"
+        )
     c.b.output(found)
