@@ -166,6 +166,14 @@ def test_beta_times_scale_is_in_double(tmp_path: Path) -> None:
         compare(tmp_path, one_op("SOFTMAX", [tensors[0]], [tensors[1]], beta=float(beta)), pairs)
 
 
+def test_softmax_of_steps_that_leave_all_but_the_largest_nothing(tmp_path: Path) -> None:
+    """Where beta times the scale is 16 and more, the multiplier is the largest that there is."""
+    rng = np.random.default_rng(5)
+    for scale in (15.99, 16.0, 20.0, 1e6):
+        file = one_op("SOFTMAX", [T((1, 9), "int8", scale, 3)], [T((1, 9), "int8", 1 / 256, -128)], beta=1.0)
+        compare(tmp_path, file, np.concatenate([rng.integers(-128, 128, (20, 1, 9)), rng.integers(5, 7, (20, 1, 9))]))
+
+
 def test_constants_of_exp_are_those_of_the_function() -> None:
     exact = [int(Decimal(1 << 31) * (-(Decimal(2) ** k)).exp() + Decimal("0.5")) for k in range(-2, 5)]
     assert list(fixedpoint.EXP) == exact

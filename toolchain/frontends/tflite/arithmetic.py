@@ -31,8 +31,8 @@ class Factor(NamedTuple):
         return 31 - self.exponent
 
 
-def quantize_multiplier(node: Node, value: Float) -> Factor:
-    """QuantizeMultiplier: to 31 bits, halves away from zero; 0 below 2**-32."""
+def quantize_multiplier(node: Node, value: Float, most: int = 30) -> Factor:
+    """QuantizeMultiplier: to 31 bits, halves away from zero; 0 below 2**-32, refused from 2**most on."""
     real = float(value)
     if not math.isfinite(real) or real < 0:
         raise UnsupportedError(node.where, f"a quotient of its scales is {real}", "quantize the model again")
@@ -42,8 +42,9 @@ def quantize_multiplier(node: Node, value: Float) -> Factor:
         rounded, exponent = rounded // 2, exponent + 1
     if exponent < -31 or not rounded:
         return Factor(0, 0)
-    if exponent > 30:
-        raise UnsupportedError(node.where, f"a quotient of its scales is {real:g}, at most 2**30", "quantize it again")
+    if exponent > most:
+        what = f"a quotient of its scales is {real:g}, at most 2**{most}"
+        raise UnsupportedError(node.where, what, "quantize it again")
     return Factor(rounded, exponent)
 
 

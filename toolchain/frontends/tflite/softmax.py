@@ -45,7 +45,7 @@ def softmax(c: Context, node: Node) -> None:
 
 def exponentials(node: Node, step: float) -> list[int]:
     """PreprocessSoftmaxScaling, CalculateInputRadius, and exp of what they leave."""
-    factor = quantize_multiplier(node, min(step * (1 << (31 - INTEGER_BITS)), (1 << 31) - 1.0))
+    factor = quantize_multiplier(node, min(step * (1 << (31 - INTEGER_BITS)), (1 << 31) - 1.0), 31)
     if factor.exponent < 0 or not factor.multiplier:
         what = f"its input's scale times beta is {step:g}, must be 2**-26 or more: TensorFlow Lite Micro refuses it"
         raise UnsupportedError(node.where, what, "quantize the model again")
