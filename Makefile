@@ -25,7 +25,7 @@ demo: setup-demo ## a trained network on an emulated Cortex-M4, proved and measu
 	$(BIN)/bitwright demo
 
 test: setup-full ## everything set up, then the whole suite; STRICT=1 fails on any skip
-	BITWRIGHT_STRICT=$(STRICT) $(PYTEST) -n $(JOBS) tests hw_tests
+	BITWRIGHT_STRICT=$(STRICT) $(PYTEST) -n $(JOBS) --dist worksteal tests hw_tests
 
 lint: setup-full ## ruff and mypy
 	$(BIN)/ruff check .
