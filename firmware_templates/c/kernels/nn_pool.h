@@ -14,13 +14,57 @@ typedef struct {
 
 NN_INLINE int32_t nn_inside(int32_t at, int32_t size) { return at < 0 ? 0 : at > size ? size : at; }
 
+#ifdef __ARM_FEATURE_DSP
+/* The larger of each pair of four bytes: the differences set a flag for each byte, by which SEL chooses. */
+NN_INLINE uint32_t nn_max4(uint32_t a, uint32_t b, nn_type type) {
+    uint32_t larger;
+    if (type == NN_S8) {
+        __asm__("ssub8 %0, %1, %2\n\tsel %0, %1, %2" : "=&r"(larger) : "r"(a), "r"(b) : "cc");
+    } else {
+        __asm__("usub8 %0, %1, %2\n\tsel %0, %1, %2" : "=&r"(larger) : "r"(a), "r"(b) : "cc");
+    }
+    return larger;
+}
+
+NN_INLINE uint32_t nn_four(const void *x, size_t at) {
+    uint32_t word;
+    __builtin_memcpy(&word, (const nn_u8 *)x + at, 4); /* one load, at any address */
+    return word;
+}
+
+/* The largest of a window in each of four channels side by side, of 8 bits. All is read before the four are written. */
+NN_INLINE void nn_max_window(const void *x, void *y, size_t at, size_t first, int32_t rows, int32_t columns, nn_pool_shape s) {
+    const size_t pixel = (size_t)s.channels, row = (size_t)s.in_w * pixel;
+    uint32_t best = nn_four(x, first);
+#pragma GCC unroll 3
+    for (int32_t h = 0; h < rows; h++) {
+#pragma GCC unroll 3
+        for (int32_t w = 0; w < columns; w++) {
+            best = nn_max4(best, nn_four(x, first + (size_t)h * row + (size_t)w * pixel), s.x_type);
+        }
+    }
+    __builtin_memcpy((nn_u8 *)y + at, &best, 4);
+}
+#endif
+
 NN_INLINE void nn_max_pool(const void *x, void *y, nn_pool_shape s) {
     size_t at = 0;
     for (int32_t oh = 0; oh < s.out_h; oh++) {
         const int32_t h0 = nn_inside(oh * s.stride_h - s.top, s.in_h), h1 = nn_inside(oh * s.stride_h - s.top + s.k_h, s.in_h);
         for (int32_t ow = 0; ow < s.out_w; ow++) {
             const int32_t w0 = nn_inside(ow * s.stride_w - s.left, s.in_w), w1 = nn_inside(ow * s.stride_w - s.left + s.k_w, s.in_w);
-            for (int32_t c = 0; c < s.channels; c++) {
+            int32_t c = 0;
+#ifdef __ARM_FEATURE_DSP
+            for (; (s.x_type == NN_S8 || s.x_type == NN_U8) && c + 4 <= s.channels; c += 4, at += 4) {
+                const size_t first = (size_t)((h0 * s.in_w + w0) * s.channels + c);
+                if (h1 - h0 == s.k_h && w1 - w0 == s.k_w) { /* a straight line for small windows */
+                    nn_max_window(x, y, at, first, s.k_h, s.k_w, s);
+                } else {
+                    nn_max_window(x, y, at, first, h1 - h0, w1 - w0, s);
+                }
+            }
+#endif
+            for (; c < s.channels; c++) {
                 int64_t best = nn_load(x, (size_t)((h0 * s.in_w + w0) * s.channels + c), s.x_type);
                 for (int32_t h = h0; h < h1; h++) {
                     for (int32_t w = w0; w < w1; w++) {
