@@ -194,8 +194,17 @@ REFUSED = {
         ["simulate", "small.graph", "--out", "absent/y.npz"],
     ),
     "a JSON file that cannot be": (
-        "absent/y.json: cannot be written: No such file or directory",
+        "--json absent/y.json: cannot be written; name a file in a folder that is there",
         ["simulate", "small.graph", "--json", "absent/y.json"],
+    ),
+    "a JSON file that is a folder": (
+        "--json .: cannot be written; name a file in a folder that is there",
+        ["measure", "small.graph", "--board", "native", "--json", "."],
+    ),
+    "a name for one model": (
+        "net=small.graph: one model alone has no name in C; leave NAME= out, or add --instances, for which it is put in "
+        "front of all names",
+        ["emit", "net=small.graph", "--board", "native", "--out", "out"],
     ),
     "a file that is a folder": (
         "folder.npz: cannot be written: Is a directory",

@@ -6,16 +6,19 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.pages import needs, needs_compiler
 from tests.test_arena import written_bytes
 from tests.test_tflite_models import MODELS, graph, samples
-from toolchain import boards, cli, command_line, flow, passes
+from toolchain import boards, cli, command_line, flow, passes, project
 from toolchain.backends import c
 from toolchain.boards import Board
 from toolchain.errors import ToolchainError
-from toolchain.ir import Graph
+from toolchain.ir import Graph, QType
+from toolchain.ir.builder import GraphBuilder
+from toolchain.ir.ops import Rounding
 from toolchain.layout import nbytes
 from toolchain.passes.plan import OPTIMIZE, Plan
 
@@ -142,3 +145,43 @@ def test_what_a_plan_can_be_made_for() -> None:
     ):
         Plan(optimize="small")
     assert command_line.OPTIMIZE == OPTIMIZE
+
+
+def wide(outputs: int, channels: int = 64) -> Graph:
+    b = GraphBuilder("wide")
+    q = QType.of(8, True, 1)
+    x = b.input("x", (channels,), q)
+    w = b.const("w", np.random.default_rng(0).integers(-127, 128, (outputs, channels)))
+    acc = b.dense(x, w, None, "acc")
+    b.output(b.max_pool(b.reshape(b.requantize(acc, q, [1], [0], [9], Rounding.FLOOR, "y"), (outputs, 1), "tall"),
+                        (outputs,), (outputs,), ((0, 0),), "most"))  # fmt: skip
+    return b.graph()
+
+
+@pytest.mark.parametrize("family", ["gcc", "clang"])
+def test_an_image_that_is_too_large_is_said_in_a_line(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where code, or what firmware needs, is what exceeds the board: by how much, and which option might help."""
+    if family == "gcc":
+        needs_compiler("arm", "cortex-m0")
+    else:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.delenv("ARM_NONE_EABI_GCC", raising=False)
+    board = boards.load("microbit")
+    with pytest.raises(
+        ToolchainError, match=r"the image exceeds the board's flash by [\d,]+ bytes; use --optimize size, a"
+    ):
+        flow.build(flow.emit(wide(261_000 // 64), board), tmp_path / "q")
+
+
+def test_what_linkers_say_of_regions() -> None:
+    """GNU's for an AVR gives no number; what is no overflow stays as it is."""
+    said = "address 0x800734 of image.elf section `.bss' is not within region `data'"
+    assert project._overflow(said) == (
+        "the image exceeds the board's RAM",
+        "use --optimize ram, a smaller model or a larger board",
+    )
+    found = project._overflow("ld.lld: error: section '.bss' will not fit in region 'RAM': overflowed by 1400 bytes")
+    assert found is not None and found[0] == "the image exceeds the board's RAM by 1,400 bytes"
+    assert project._overflow("error: region of interest") is None

@@ -33,7 +33,7 @@ WIDTH = 160  # of tables that go to a file or a pipe
 def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
-        _keep_what_is_read(arguments)
+        _check_files(arguments)
         code = int(arguments.run(arguments))
         sys.stdout.flush()  # here, where a closed pipe is caught
         return code
@@ -73,8 +73,8 @@ def _write_json(arguments: argparse.Namespace, data: object) -> None:
         write_text(Path(arguments.json), text)
 
 
-def _keep_what_is_read(arguments: argparse.Namespace) -> None:
-    """ToolchainError where a result would be written over the model or the samples."""
+def _check_files(arguments: argparse.Namespace) -> None:
+    """ToolchainError where a result would be written over the model or the samples, or JSON nowhere."""
     given = [p for name in ("model", "inputs", "labels") if (p := getattr(arguments, name, None))]
     files = [p for value in given for p in (map(_file, value) if isinstance(value, list) else [value])]
     read = {Path(p).resolve(): p for p in files}
@@ -82,6 +82,11 @@ def _keep_what_is_read(arguments: argparse.Namespace) -> None:
         path = getattr(arguments, name, None)
         if path and str(path) != "-" and Path(path).resolve() in read:
             raise ToolchainError(f"--{name} {path}", "is a file that this command reads", "choose another name")
+    told = getattr(arguments, "json", None)
+    if (
+        told and told != "-" and (not Path(told).parent.is_dir() or Path(told).is_dir())
+    ):  # before the work, not after it
+        raise ToolchainError(f"--json {told}", "cannot be written", "name a file in a folder that is there")
 
 
 def _load(arguments: argparse.Namespace) -> Graph:
@@ -100,6 +105,12 @@ def _file(given: str) -> Path:
 def _several(arguments: argparse.Namespace) -> dict[str, Graph]:
     """The models by name where there are several, or one that is to be written as one of several; else empty."""
     if len(arguments.model) == 1 and not arguments.instances:
+        given = arguments.model[0]
+        if str(_file(given)) != given:
+            what = "one model alone has no name in C"
+            raise ToolchainError(
+                given, what, "leave NAME= out, or add --instances, for which it is put in front of all names"
+            )
         return {}
     from toolchain import flow
     from toolchain.ir.builder import identifier

@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import shutil
 import struct
 import tempfile
@@ -467,6 +468,28 @@ def _shown(argv: Sequence[str]) -> str:
     return f"{Path(argv[0]).name} -> {argv[argv.index('-o') + 1]}" if "-o" in argv else " ".join(argv)
 
 
+OVERFLOWS = (  # GNU's linker, LLVM's, and GNU's for AVR, which says no number
+    re.compile(r"region [`'\"]?(?P<region>\w+)'?\"? overflowed by (?P<bytes>\d+) bytes"),
+    re.compile(r"region '(?P<region>\w+)': overflowed by (?P<bytes>\d+) bytes"),
+    re.compile(r"is not within region [`'\"]?(?P<region>\w+)"),
+)
+FLASH_REGIONS = ("flash", "text", "rom")
+
+
+def _overflow(said: str) -> tuple[str, str] | None:
+    """What a linker says of an image that is too large, in words of the board, and what to do; None of anything else."""
+    for pattern in OVERFLOWS:
+        if found := pattern.search(said):
+            flash = found["region"].lower() in FLASH_REGIONS
+            what, option = ("flash", "size") if flash else ("RAM", "ram")
+            by = f" by {int(found['bytes']):,} bytes" if "bytes" in found.groupdict() else ""
+            return (
+                f"the image exceeds the board's {what}{by}",
+                f"use --optimize {option}, a smaller model or a larger board",
+            )
+    return None
+
+
 def _run(root: Path, argv: Sequence[str]) -> None:
     def tick(seconds: float) -> None:
         if seconds > BUILD_TIMEOUT_S:
@@ -482,5 +505,7 @@ def _run(root: Path, argv: Sequence[str]) -> None:
             raise ToolchainError(str(root), what, "run `bitwright doctor`") from None
         log.seek(0)
         said = log.read().decode("utf-8", "replace").strip()
+    if code and (too_large := _overflow(said)):
+        raise ToolchainError(str(root), *too_large)
     if code:
         raise ToolchainError(str(root), f"the build failed (exit {code}): {' '.join(argv)}\n{said}")

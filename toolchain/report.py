@@ -245,6 +245,10 @@ def measurement(console: Console, m: Measurement) -> None:
         whole = figures(c.median, m.modelled_cycles.median if m.modelled_cycles else None, m.macs)
         rows.add_row("whole inference", "", f"{m.macs:,}", *whole)
         console.print(rows)
+        if sum(op.macs for op in m.ops) > m.macs:
+            console.print(
+                "the first ops go in bands, which compute some rows twice: MACs of the whole are the model's own"
+            )
     elif m.bit_exact:
         console.print(COUNTS[m.count_kind])
     if m.flash_bytes:  # a circuit has no memory of these kinds

@@ -15,7 +15,8 @@ from .plan import Hls, Plan
 if TYPE_CHECKING:
     from toolchain.boards import Board
 
-FIRMWARE = 256  # bytes of memory that the firmware takes beside its buffer for a payload, roughly
+# Bytes of memory that the firmware takes beside its buffer for a payload, roughly; an AVR has its constants there too.
+FIRMWARE, FIRMWARE_AVR = 256, 640
 
 
 def run(
@@ -40,7 +41,8 @@ def _arena_left(graph: Graph, board: Board | None) -> int | None:
     """The bytes that the board has for the arena, as far as that is known before anything is compiled; None where it has enough."""
     if board is None or not board.ram_bytes:
         return None
-    rest = board.stack_bytes + board.largest_payload + FIRMWARE
+    own = FIRMWARE_AVR if board.core == "atmega328p" else FIRMWARE
+    rest = board.stack_bytes + board.largest_payload + own
     return board.ram_bytes - rest - sum(ram_bytes(graph, Plan()).values())
 
 
