@@ -217,7 +217,7 @@ def test_for_speed_nothing_is_stored_so_while_flash_holds_it(monkeypatch: pytest
     room = storage.CODE + 5 * 64 * 64 + storage.TABLES * (64 + 256)
     plan = [passes.run(graph, dataclasses.replace(board, flash_bytes=room - less))[1] for less in (0, 1, 6000)]
     assert [dict(p.packing) for p in plan] == [{}, {"large": "5-bit"}, {"large": "5-bit", "small": "5-bit"}]
-    assert plan[1].scratch == {"more": 64}
+    assert plan[1].scratch == {"less": 64}
     assert dict(passes.run(graph, board, optimize="size")[1].packing) == {"large": "5-bit", "small": "5-bit"}
 
 

@@ -306,6 +306,4 @@ def test_what_does_not_fit_does_not_link(tmp_path: Path) -> None:
     base = sample.project("microbit")
     text = str(base.files["model.c"]).replace("arena[MODEL_ARENA_BYTES / 4]", "arena[4000]")
     big = dataclasses.replace(base, files={**base.files, "model.c": text})
-    assert "variables and stack do not fit the RAM of this board" in said(
-        lambda: big.build(tmp_path / "p", sample.Toolbox(None))
-    )
+    assert "the image exceeds the board's RAM" in said(lambda: big.build(tmp_path / "p", sample.Toolbox(None)))

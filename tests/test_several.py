@@ -113,7 +113,7 @@ def member(name: str, graph: Graph) -> Member:
 
 
 def compiled(members: list[Member], folder: Path, driver: str, *flags: str) -> Path:
-    files, _, kernels = files_of(members, "native")
+    files, _, kernels, _ = files_of(members, "native")
     texts = {**files, **kernel_files(kernels), "driver.c": driver}
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -218,7 +218,7 @@ def test_a_model_has_no_memory_of_its_own(tmp_path: Path) -> None:
     """Not a byte of .data or .bss in its object, whatever the ops; a model as it is without --instances has some."""
     members = [member("net", stateful()), member("swap", swapping())]
     members += [member(f"r{k}", random_graph(k, max_bits=32)) for k in range(12)]
-    files, _, kernels = files_of(members, "native")
+    files, _, kernels, _ = files_of(members, "native")
     for name, text in {**files, **kernel_files(kernels)}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")

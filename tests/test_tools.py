@@ -140,7 +140,7 @@ def test_zig_stands_in_where_there_is_no_gcc(plant: Plant) -> None:
     zig = plant("zig", "0.17.1")
     chosen = tools.compiler("arm", "cortex-m4f")
     assert (chosen.argv, chosen.family, chosen.version) == ((str(zig), "cc"), "clang", "0.17.1")
-    assert chosen.flags == ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4", "-fhosted")
+    assert chosen.flags == ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4", "-fhosted", "-g1")
     with pytest.raises(MissingToolError) as error:
         tools.compiler("arm", "cortex-m4f", "gcc")
     assert str(error.value) == advice

@@ -472,6 +472,7 @@ OVERFLOWS = (  # GNU's linker, LLVM's, and GNU's for AVR, which says no number
     re.compile(r"region [`'\"]?(?P<region>\w+)'?\"? overflowed by (?P<bytes>\d+) bytes"),
     re.compile(r"region '(?P<region>\w+)': overflowed by (?P<bytes>\d+) bytes"),
     re.compile(r"is not within region [`'\"]?(?P<region>\w+)"),
+    re.compile(r"do not fit the (?P<region>RAM) of this board"),  # of our own linker scripts
 )
 FLASH_REGIONS = ("flash", "text", "rom")
 
