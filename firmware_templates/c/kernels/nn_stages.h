@@ -13,7 +13,9 @@ typedef struct {
     nn_requantize_args requantize;
     nn_threshold_args threshold;
     nn_lookup_args lookup;
+#ifdef NN_INTERPOLATES /* of model.c, where an op does: stages are as small as they can be for compilers that copy them */
     nn_interpolate_args interpolate;
+#endif
 } nn_stage;
 
 typedef struct {
@@ -26,7 +28,9 @@ NN_INLINE int64_t nn_stage_apply(int64_t x, size_t c, nn_stage s) {
     case NN_REQUANTIZE: return nn_requantize(x, c, s.requantize);
     case NN_THRESHOLD: return nn_threshold(x, c, s.threshold);
     case NN_LOOKUP: return nn_lookup(x, s.lookup);
+#ifdef NN_INTERPOLATES
     case NN_INTERPOLATE: return nn_interpolate(x, s.interpolate);
+#endif
     default: return x;
     }
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from toolchain.ir import Graph, State, Tensor
+from toolchain.ir import Graph, State, Tensor, ops
 from toolchain.ir.check import check_with_ranges
 from toolchain.layout import WORDS, Function, copies, ctype, functions, head, nbytes, tensors
 from toolchain.passes.plan import Plan
@@ -41,7 +41,7 @@ def source(graph: Graph, plan: Plan, banner: str, instance: bool = False) -> Sou
     )
     parts = [
         banner,
-        "\n".join(['#include "model_debug.h"', *(f'#include "kernels/{h}"' for h in headers)]),
+        "\n".join([*_wants(graph), '#include "model_debug.h"', *(f'#include "kernels/{h}"' for h in headers)]),
         "" if instance else _memory(graph, plan),
         "\n".join(context.declared.values()),
         initial_states(graph) if instance else _states(graph, tables),
@@ -52,6 +52,11 @@ def source(graph: Graph, plan: Plan, banner: str, instance: bool = False) -> Sou
     ]
     headers += [FAMILIES[name].SOURCE for name in context.assembled]
     return Source("\n\n".join(filter(None, parts)) + "\n", context.assembled, tables, tuple(headers))
+
+
+def _wants(graph: Graph) -> list[str]:
+    """What kernels have only where a model needs it."""
+    return ["#define NN_INTERPOLATES"] if any(isinstance(op, ops.Interpolate) for op in graph.ops) else []
 
 
 def _memory(graph: Graph, plan: Plan) -> str:
